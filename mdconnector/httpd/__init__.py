@@ -1,0 +1,1 @@
+"""Apache: what its configuration wants, which process runs it, and what it serves."""

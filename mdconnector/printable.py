@@ -1,0 +1,29 @@
+"""The one sanitiser: whatever a CA, a file or another program wrote is made safe before it is printed.
+
+Rule: no control, escape, bidi or invisible character ever reaches a terminal, a mail from cron,
+syslog or JSON text meant for people. They appear as \\xNN or \\uNNNN; lines are folded into one.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+MAX_CHARACTERS = 500
+
+_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def printable(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """Return `text` on one line, with everything unprintable escaped and at most `limit` characters."""
+    folded = " ".join(text[: limit * 4].split())
+    shown = "".join(_shown(character) for character in folded)
+    if len(shown) > limit:
+        return shown[: limit - 1] + "…"
+    return shown
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _UNPRINTABLE_CATEGORIES:
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,0 +1,360 @@
+"""Decide what to do about one managed domain: from what is live, staged and remembered, and the clock.
+
+Rules: everything here is a function of values; a decision returns its reasons and the caller speaks.
+A certificate that cannot be read is due, never "not due". mod_md's rules are those of
+md_reg.c (state_init, md_reg_renew_at); where ours differ, the docstring says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from mdconnector.certificates import CertificateFacts
+from mdconnector.errors import ErrorClass
+from mdconnector.keys import KeySpec
+from mdconnector.managed_domain import ManagedDomain
+
+MAX_DELAY = timedelta(hours=20)
+MAX_URGENT_DELAY = timedelta(hours=4)
+MAX_RETRY_AFTER = timedelta(days=7)
+GRACE_WITHOUT_CERTIFICATE = timedelta(days=7)
+
+
+class Reason(StrEnum):
+    """Why a certificate is due; the words of `reasons[]` in JSON."""
+
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+    NAMES = "names"
+    KEY_TYPE = "key-type"
+    MUST_STAPLE = "must-staple"
+    WINDOW = "window"
+    EXPIRED = "expired"
+    ARI = "ari"
+    REVOKED = "revoked"
+    FORCED = "forced"
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledCertificate:
+    """What lies on disk for one key spec: facts, or a fault that makes it unreadable, or neither (missing)."""
+
+    spec: KeySpec
+    facts: CertificateFacts | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StagedSet:
+    """A complete, readable set in staging.
+
+    `is_ours` is false for a set that mod_md staged or a person put there; `fault` says why verification
+    refuses it, or is None.
+    """
+
+    since: datetime
+    certificates: tuple[CertificateFacts, ...]
+    is_ours: bool
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """What went wrong in the last attempt, as it is shown: nothing secret, nothing unprintable."""
+
+    type: str
+    detail: str
+    hint: str | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What the last runs left for one domain."""
+
+    errors: int = 0
+    """failed runs in a row"""
+    failing_since: datetime | None = None
+    next_try: datetime | None = None
+    digest: str = ""
+    """of what was tried: `digest_of` the configuration then"""
+    last_error: LastError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """Nothing is due; the earliest certificate is renewed from `renew_at` on."""
+
+    renew_at: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A complete set that fits waits in staging: promote makes it live."""
+
+    since: datetime
+    certificates: tuple[CertificateFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A new set is to be ordered; `expires` is when the live one ends, None where none serves."""
+
+    reasons: tuple[Reason, ...]
+    expires: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackingOff:
+    """A new set is due, but the last attempt failed and the next one is not before `until`."""
+
+    reasons: tuple[Reason, ...]
+    until: datetime
+    error: LastError | None
+
+
+Decision = Current | Staged | Due | BackingOff
+
+
+def assess(
+    domain: ManagedDomain,
+    *,
+    live: tuple[InstalledCertificate, ...],
+    staged: StagedSet | None,
+    attempt: Attempt,
+    now: datetime,
+) -> Decision:
+    """Decide about one domain. `live` has one entry per key spec of the domain."""
+    reasons = due_reasons(domain, live, now)
+    if staged is not None and staged.fault is None:
+        staged_due = any(
+            renews_at(domain, facts) <= now or facts.not_after <= now
+            for facts in staged.certificates
+        )
+        if not staged_due:
+            return Staged(staged.since, staged.certificates)
+    if not reasons:
+        facts = [
+            certificate.facts for certificate in live if certificate.facts is not None
+        ]
+        return Current(
+            renew_at=min(renews_at(domain, one) for one in facts),
+            not_after=min(one.not_after for one in facts),
+        )
+    if (
+        attempt.next_try is not None
+        and attempt.next_try > now
+        and attempt.digest == digest_of(domain)
+    ):
+        return BackingOff(reasons, attempt.next_try, attempt.last_error)
+    return Due(reasons, expires=serves_until(domain, live, now))
+
+
+def due_reasons(
+    domain: ManagedDomain, live: tuple[InstalledCertificate, ...], now: datetime
+) -> tuple[Reason, ...]:
+    """Return why new certificates are needed, in the order of Reason; empty where none are."""
+    found: set[Reason] = set()
+    present = [
+        certificate for certificate in live if certificate.facts or certificate.fault
+    ]
+    for certificate in live:
+        if certificate.fault is not None:
+            found.add(Reason.UNREADABLE)
+        elif certificate.facts is None:
+            found.add(Reason.KEY_TYPE if present else Reason.MISSING)
+        else:
+            found |= _reasons_of(domain, certificate.facts, now)
+    return tuple(reason for reason in Reason if reason in found)
+
+
+def _reasons_of(
+    domain: ManagedDomain, facts: CertificateFacts, now: datetime
+) -> set[Reason]:
+    found: set[Reason] = set()
+    if not all(facts.covers(name) for name in domain.names):
+        found.add(Reason.NAMES)
+    if facts.must_staple != domain.must_staple:
+        found.add(Reason.MUST_STAPLE)
+    if facts.not_after <= now:
+        found.add(Reason.EXPIRED)
+    elif renews_at(domain, facts) <= now:
+        found.add(Reason.WINDOW)
+    return found
+
+
+NOT_SERVING = frozenset(
+    {
+        Reason.MISSING,
+        Reason.UNREADABLE,
+        Reason.NAMES,
+        Reason.KEY_TYPE,
+        Reason.MUST_STAPLE,
+        Reason.EXPIRED,
+    }
+)
+"""with one of these, what is live does not serve the configuration: it is `enroll`'s work too"""
+
+
+def needs_enrolling(reasons: tuple[Reason, ...]) -> bool:
+    """Say whether the live set does not serve the configuration, so that `enroll` acts on it too."""
+    return any(reason in NOT_SERVING for reason in reasons)
+
+
+def renews_at(domain: ManagedDomain, facts: CertificateFacts) -> datetime:
+    """Return when the renewal window of a certificate opens."""
+    return domain.renew_window.opens(facts.not_before, facts.not_after)
+
+
+def serves_until(
+    domain: ManagedDomain, live: tuple[InstalledCertificate, ...], now: datetime
+) -> datetime | None:
+    """Return when the live set ends, or None where it does not serve the domain now."""
+    ends = []
+    for certificate in live:
+        facts = certificate.facts
+        if facts is None or facts.not_after <= now:
+            return None
+        if not all(facts.covers(name) for name in domain.names):
+            return None
+        ends.append(facts.not_after)
+    return min(ends) if ends else None
+
+
+def is_expiring(
+    domain: ManagedDomain, live: tuple[InstalledCertificate, ...], now: datetime
+) -> bool:
+    """Say whether any live certificate has expired or is inside MDWarnWindow."""
+    return any(
+        certificate.facts is not None
+        and domain.warn_window.opens(
+            certificate.facts.not_before, certificate.facts.not_after
+        )
+        <= now
+        for certificate in live
+    )
+
+
+def is_comfortable(
+    domain: ManagedDomain,
+    live: tuple[InstalledCertificate, ...],
+    *,
+    waiting_since: datetime | None,
+    now: datetime,
+) -> bool:
+    """Say whether a domain that has to wait may do so without a failure exit code.
+
+    It may while what is served is outside MDWarnWindow, or where nothing is live, for seven days.
+    """
+    if is_expiring(domain, live, now):
+        return False
+    if serves_until(domain, live, now) is None:
+        return waiting_since is None or now - waiting_since < GRACE_WITHOUT_CERTIFICATE
+    return True
+
+
+def is_urgent(
+    domain: ManagedDomain, live: tuple[InstalledCertificate, ...], now: datetime
+) -> bool:
+    """Say whether the last quarter of a renewal window has begun, or nothing valid is live."""
+    if serves_until(domain, live, now) is None:
+        return True
+    for certificate in live:
+        facts = certificate.facts
+        if facts is not None:
+            left = facts.not_after - renews_at(domain, facts)
+            if now >= facts.not_after - left / 4:
+                return True
+    return False
+
+
+def next_try(
+    attempt: Attempt,
+    *,
+    error_class: ErrorClass,
+    retry_delay: timedelta,
+    retry_after: timedelta | None,
+    urgent: bool,
+    jitter: float,
+    now: datetime,
+) -> datetime:
+    """Return when to try again after a failure; `attempt.errors` counts it already.
+
+    MDRetryDelay doubles up to 20 h; what a human has to mend starts there; 4 h at most where it is
+    urgent. `jitter` (0 to 1) shortens by up to a quarter, never lengthens, so that a daily cron meets it.
+    """
+    delay = MAX_DELAY
+    if error_class is ErrorClass.TRANSIENT:
+        doublings = min(max(attempt.errors - 1, 0), 30)
+        delay = min(retry_delay * 2**doublings, MAX_DELAY)
+    if urgent:
+        delay = min(delay, MAX_URGENT_DELAY)
+    delay -= delay * (jitter / 4)
+    if retry_after is not None:
+        delay = max(delay, min(retry_after, MAX_RETRY_AFTER))
+    return now + delay
+
+
+def digest_of(domain: ManagedDomain) -> str:
+    """Return a digest of what an attempt depends on: if it differs, the back-off is void."""
+    eab = domain.eab
+    parts = (
+        domain.names,
+        domain.ca_urls,
+        (eab.kid, hashlib.sha256(eab.hmac.encode()).hexdigest()) if eab else None,
+        domain.agreement,
+        domain.contact,
+        tuple((spec.kind, spec.bits, spec.curve) for spec in domain.key_specs),
+        domain.challenges,
+        domain.must_staple,
+        domain.profile,
+        domain.dns01_command,
+        domain.proxy_url,
+        domain.ca_certificates,
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+class State(StrEnum):
+    """One word for a domain in `status`, by precedence: the first that applies."""
+
+    UNKNOWN = "unknown"
+    ERROR = "error"
+    EXPIRED = "expired"
+    MISSING = "missing"
+    FAILING = "failing"
+    PENDING = "pending"
+    STAGED = "staged"
+    EXPIRING = "expiring"
+    DUE = "due"
+    UNUSED = "unused"
+    VALID = "valid"
+
+
+def state_of(
+    domain: ManagedDomain,
+    decision: Decision,
+    *,
+    live: tuple[InstalledCertificate, ...],
+    attempt: Attempt,
+    is_pending: bool,
+    now: datetime,
+) -> State:
+    """Return the state of a domain whose store could be read."""
+    reasons = due_reasons(domain, live, now)
+    applies = {
+        State.ERROR: bool(domain.faults) or Reason.UNREADABLE in reasons,
+        State.EXPIRED: Reason.EXPIRED in reasons,
+        State.MISSING: any(one.facts is None for one in live),
+        State.FAILING: attempt.errors > 0,
+        State.PENDING: is_pending,
+        State.STAGED: isinstance(decision, Staged),
+        State.EXPIRING: is_expiring(domain, live, now),
+        State.DUE: bool(reasons),
+        State.UNUSED: not domain.used,
+    }
+    return next((state for state in State if applies.get(state)), State.VALID)

@@ -1,0 +1,1 @@
+"""The tree on disk that we share with mod_md, and our own folder in it."""

@@ -1,0 +1,387 @@
+"""The command line: options to arguments, results to stdout, errors to stderr, one exit code.
+
+Rules: stdout carries the result, stderr everything else. What a command does not need is not imported:
+--version needs click alone, rich comes only to a terminal, httpx and josepy only to talk to a CA.
+Whatever is not an MdConnectorError is a bug of ours and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from mdconnector import __version__
+from mdconnector.errors import MdConnectorError, UsageError
+
+if TYPE_CHECKING:
+    from mdconnector.commands import Result
+    from mdconnector.report import Style
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+TROUBLE_EXIT_CODE_OF_CHECK = 3  # monitoring plug-ins call it UNKNOWN
+
+Command = Callable[..., Any]
+
+_GLOBAL_OPTIONS = (
+    click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        envvar="MDCONNECTOR_CONFIG",
+        help="Apache's main configuration file.",
+    ),
+    click.option(
+        "--sites",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        envvar="MDCONNECTOR_SITES",
+        help="Read only the *.conf files of this folder.",
+    ),
+    click.option(
+        "--store",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        envvar="MDCONNECTOR_STORE",
+        help="mod_md's store, instead of what MDStoreDir says.",
+    ),
+    click.option(
+        "--httpd",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        envvar="MDCONNECTOR_HTTPD",
+        help="Apache's executable.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Say only what changed or failed."),
+    click.option("-v", "--verbose", is_flag=True, help="Say also what was assumed and done."),
+    click.option("--no-color", is_flag=True, help="No colour on a terminal (or set NO_COLOR)."),
+)
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_NAMES = click.argument("names", metavar="[NAME]...", nargs=-1)
+_ALL = click.option("--all", "everything", is_flag=True, help="All managed domains.")
+_LOCK_WAIT = click.option(
+    "--lock-wait",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    help="How long to wait for another run. [default: 60 with NAMEs or on a terminal, else 0]",
+)
+_ENROLLING_OPTIONS = (
+    _NAMES,
+    _ALL,
+    click.option("--force", is_flag=True, help="Order anew though nothing is due (with NAMEs)."),
+    click.option("--dry-run", is_flag=True, help="Print the plan; order and write nothing."),
+    click.option(
+        "--wait",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0),
+        default=300,
+        show_default=True,
+        help="How long to wait for certificates that the CA is still making.",
+    ),
+    click.option(
+        "--jobs",
+        metavar="N",
+        type=click.IntRange(1, 64),
+        default=4,
+        show_default=True,
+        help="How many domains are worked on side by side.",
+    ),
+    _LOCK_WAIT,
+    _JSON,
+)
+
+
+def _with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _takes_global_options(command: Command) -> Command:
+    """Accept the global options before and after the subcommand; what stands after it wins."""
+
+    @click.pass_context
+    def merged(context: click.Context, /, **arguments: Any) -> Any:
+        before: dict[str, Any] = context.obj or {}
+        for name in before:
+            source = context.get_parameter_source(name)
+            if source is click.core.ParameterSource.COMMANDLINE:
+                continue
+            if before[name] is not None and before[name] is not False:
+                arguments[name] = before[name]
+        return command(**arguments)
+
+    return _with_options(*_GLOBAL_OPTIONS)(update_wrapper(merged, command))
+
+
+@click.group(context_settings=HELP)
+@_with_options(*_GLOBAL_OPTIONS)
+@click.version_option(__version__, prog_name="mdconnector")
+@click.pass_context
+def program(context: click.Context, /, **options: Any) -> None:
+    """Obtain, renew and install the certificates that Apache's configuration asks for.
+
+    \b
+    A new site, step by step:   mdconnector scan
+                                mdconnector enroll shop.example.org
+                                mdconnector promote --all --reload
+    Every hour, from cron:      mdconnector -q renew --all; mdconnector -q promote --all --reload
+
+    Exit codes: 0 done; 1 a domain failed; 2 usage or configuration; 3 the store is unsafe;
+    4 a new certificate is not served; 5 a named domain is not there yet; 75 another run is at work.
+    """
+    context.obj = options
+
+
+@program.command(context_settings=HELP)
+@_NAMES
+@click.option("--tree", is_flag=True, help="Print the evaluated configuration.")
+@click.option("--verify", is_flag=True, help="Compare it with what the real httpd sees.")
+@_JSON
+@_takes_global_options
+def scan(names: tuple[str, ...], tree: bool, verify: bool, as_json: bool, **options: Any) -> None:
+    """Show the managed domains that Apache's configuration declares, and what is wrong with them.
+
+    \b
+    mdconnector scan
+    mdconnector scan shop.example.org --json
+    """
+    from mdconnector import commands
+
+    if tree or verify:
+        raise UsageError(
+            f"scan {'--tree' if tree else '--verify'} is not there yet",
+            hint="use 'apache2 -t -D DUMP_CONFIG' with mod_info for now",
+        )
+    configuration = commands.load(**_places(options))
+    _finish(commands.scan(configuration, names), options, as_json=as_json)
+
+
+@program.command(context_settings=HELP)
+@_with_options(*_ENROLLING_OPTIONS)
+@_takes_global_options
+def enroll(**arguments: Any) -> None:
+    """Obtain certificates for managed domains that have none which serves their configuration.
+
+    What it obtains is staged; `mdconnector promote` makes it live. A domain that has its certificates
+    is left alone.
+
+    \b
+    mdconnector enroll shop.example.org
+    mdconnector enroll --all
+    """
+    _order_certificates("enroll", **arguments)
+
+
+@program.command(context_settings=HELP)
+@_with_options(*_ENROLLING_OPTIONS)
+@click.option(
+    "--splay",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=0,
+    help="Wait first: a part of SECONDS that is always the same on this machine.",
+)
+@_takes_global_options
+def renew(splay: float, **arguments: Any) -> None:
+    """Do all that enroll does, and renew every certificate whose renewal is due.
+
+    What it obtains is staged; `mdconnector promote` makes it live.
+
+    \b
+    mdconnector renew --all
+    mdconnector renew shop.example.org --force
+    """
+    _order_certificates("renew", splay=splay, **arguments)
+
+
+def _order_certificates(command: str, **arguments: Any) -> None:
+    from mdconnector import commands
+
+    names, everything = arguments["names"], arguments["everything"]
+    _require_selection(command, names, everything)
+    if arguments["force"] and not names:
+        raise UsageError(
+            "--force works with NAMEs only, because certificates cost money",
+            hint=f"type 'mdconnector {command} NAME --force'",
+        )
+    result = commands.order(
+        command,
+        lambda: commands.load(**_places(arguments)),
+        names=names,
+        force=arguments["force"],
+        dry_run=arguments["dry_run"],
+        wait_seconds=arguments["wait"],
+        jobs=arguments["jobs"],
+        lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
+        splay_seconds=arguments.get("splay", 0),
+        say=_say(arguments),
+    )
+    _finish(result, arguments, as_json=arguments["as_json"])
+
+
+@program.command(context_settings=HELP)
+@_NAMES
+@_ALL
+@click.option("--reload", is_flag=True, help="Reload Apache gracefully and ask what it serves.")
+@click.option(
+    "--reload-command",
+    metavar="COMMAND",
+    help="Run this instead of signalling Apache; implies --reload.",
+)
+@click.option("--force", is_flag=True, help="Promote also what Apache refused before.")
+@_LOCK_WAIT
+@_JSON
+@_takes_global_options
+def promote(**arguments: Any) -> None:
+    """Verify the staged certificates, make them the live ones, and reload Apache if asked to.
+
+    \b
+    mdconnector promote --all --reload
+    mdconnector promote shop.example.org --reload-command "systemctl reload apache2"
+    """
+    from mdconnector import commands
+
+    names = arguments["names"]
+    _require_selection("promote", names, arguments["everything"])
+    result = commands.promote(
+        lambda: commands.load(**_places(arguments)),
+        names=names,
+        reload=arguments["reload"] or arguments["reload_command"] is not None,
+        reload_command=arguments["reload_command"],
+        httpd=arguments["httpd"],
+        force=arguments["force"],
+        lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
+        say=_say(arguments),
+    )
+    _finish(result, arguments, as_json=arguments["as_json"])
+
+
+@program.command(context_settings=HELP)
+@_NAMES
+@_JSON
+@click.option("--prometheus", is_flag=True, help="Print a page for the textfile collector.")
+@click.option(
+    "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write that page to FILE."
+)
+@click.option("--check", is_flag=True, help="Answer like a monitoring plug-in.")
+@_takes_global_options
+def status(names: tuple[str, ...], as_json: bool, check: bool, **options: Any) -> None:
+    """Show every managed domain's certificates, most urgent first.
+
+    \b
+    mdconnector status
+    mdconnector status shop.example.org --json
+    """
+    from mdconnector import commands
+
+    if options["prometheus"] or options["output"] is not None or check:
+        raise UsageError(
+            "status --check, --prometheus and --output are not there yet",
+            hint="use 'mdconnector status --json' for now",
+        )
+    configuration = commands.load(**_places(options))
+    _finish(commands.status(configuration, names), options, as_json=as_json)
+
+
+def _require_selection(command: str, names: tuple[str, ...], everything: bool) -> None:
+    if bool(names) == everything:
+        what = "either NAMEs or --all, not both" if names else "NAMEs, or --all"
+        raise UsageError(f"{command} takes {what}", hint=f"type 'mdconnector {command} -h'")
+
+
+def _places(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("config", "sites", "store", "httpd")}
+
+
+def _lock_wait(given: float | None, names: tuple[str, ...]) -> float:
+    if given is not None:
+        return given
+    return 60 if names or sys.stderr.isatty() else 0
+
+
+def _say(options: dict[str, Any]) -> Callable[[str], None]:
+    """Return where remarks go while a command is at work: to stderr, or nowhere under -q."""
+    if options["quiet"]:
+        return lambda _: None
+    return lambda text: print(f"mdconnector: {text}", file=sys.stderr)  # noqa: T201 - stderr is ours here
+
+
+def _finish(result: Result, options: dict[str, Any], *, as_json: bool) -> NoReturn:
+    from mdconnector import report
+
+    style = report.Style(
+        as_json=as_json,
+        quiet=options["quiet"],
+        verbose=options["verbose"],
+        terminal=sys.stdout.isatty() and os.environ.get("TERM") != "dumb",
+        color=not (options["no_color"] or "NO_COLOR" in os.environ),
+    )
+    _print(result, style)
+    sys.exit(result.exit_code)
+
+
+def _print(result: Result, style: Style) -> None:
+    from mdconnector import report
+
+    if style.terminal and not style.as_json and not style.quiet:
+        from mdconnector import terminal
+
+        terminal.show(result, style)
+    else:
+        _write(sys.stdout, report.render(result, style))
+    if not style.as_json:
+        _write(sys.stderr, report.render_failures(result, style))
+
+
+def _write(stream: Any, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # The reader has gone; what was done is done, and the exit code still tells it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _report_error(error: MdConnectorError, arguments: list[str]) -> int:
+    from mdconnector import report
+
+    command = next((word for word in arguments if word in program.commands), None)
+    if "--json" in arguments:
+        _write(sys.stdout, report.render_error(error, command))
+    elif not report.is_silent(error, quiet=bool({"-q", "--quiet"} & set(arguments))):
+        _write(sys.stderr, report.describe_error(error))
+    return TROUBLE_EXIT_CODE_OF_CHECK if "--check" in arguments else error.exit_code
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    # Killed by a signal is an end like any other: the next run takes up what this one left.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.umask(0o077)
+    arguments = sys.argv[1:]
+    try:
+        code = program.main(arguments, prog_name="mdconnector", standalone_mode=False)
+    except click.ClickException as error:
+        hint = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        usage = UsageError(error.format_message(), hint=f"type '{hint or 'mdconnector'} -h'")
+        code = _report_error(usage, arguments)
+    except MdConnectorError as error:
+        code = _report_error(error, arguments)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def now() -> datetime:
+    """Read the clock: the one place where a run learns what time it is."""
+    return datetime.now(UTC)

@@ -1,0 +1,256 @@
+"""What a run did, as values: the report, the journal and the exit code are made from them. Pure.
+
+The words are those of JSON and of the tables alike. Exit codes: 3 (an UnsafeStoreError) comes before
+all of these, then 4, 1, 5, 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from mdconnector.certificates import CertificateFacts
+from mdconnector.managed_domain import Finding, ManagedDomain, Severity, VirtualHost
+from mdconnector.renewal import InstalledCertificate, LastError, Reason, State
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_NOT_SERVED = 4
+EXIT_NOT_THERE_YET = 5
+
+
+class Ordered(StrEnum):
+    """What enroll or renew did about one domain."""
+
+    RENEWED = "renewed"
+    ENROLLED = "enrolled"
+    CURRENT = "current"
+    STAGED = "staged"
+    PENDING = "pending"
+    BACKING_OFF = "backing-off"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    PLANNED = "planned"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderOutcome:
+    """One domain's line of enroll or renew."""
+
+    name: str
+    outcome: Ordered
+    detail: str
+    """what a person reads after the name and the outcome; for a failure its message"""
+    reasons: tuple[Reason, ...] = ()
+    certificates: tuple[CertificateFacts, ...] = ()
+    renew_at: datetime | None = None
+    next_try: datetime | None = None
+    error: LastError | None = None
+    is_comfortable: bool = True
+    """what is served may wait for the next run"""
+    is_news: bool = True
+    """to be told under -q: not a failure that was told within the last day"""
+    error_group: str = ""
+    """domains whose failure has one cause outside of them share this word, and one line"""
+
+    @property
+    def has_failed(self) -> bool:
+        """Say whether this outcome makes the run exit 1."""
+        waits = self.outcome in {Ordered.PENDING, Ordered.BACKING_OFF, Ordered.SKIPPED}
+        return self.outcome is Ordered.FAILED or (waits and not self.is_comfortable)
+
+    @property
+    def is_change(self) -> bool:
+        """Say whether something new lies in staging now, or at the CA."""
+        return self.outcome in {Ordered.RENEWED, Ordered.ENROLLED}
+
+
+@dataclass(frozen=True, slots=True)
+class NotLive:
+    """How many staged sets are not live after a run, and since when the oldest waits."""
+
+    count: int
+    oldest: datetime | None
+    is_old: bool
+    """older than a day: told even under -q"""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRun:
+    """The result of enroll or renew."""
+
+    command: Literal["enroll", "renew"]
+    domains: tuple[OrderOutcome, ...]
+    not_live: NotLive
+    by_name: bool
+    """NAMEs were given"""
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """1 a domain failed; 5 a named one is not there yet; else 0."""
+        if any(domain.has_failed for domain in self.domains):
+            return EXIT_FAILED
+        waits = {Ordered.PENDING, Ordered.SKIPPED}
+        if self.by_name and any(domain.outcome in waits for domain in self.domains):
+            return EXIT_NOT_THERE_YET
+        return EXIT_DONE
+
+
+class Promoted(StrEnum):
+    """What promote did about one domain."""
+
+    PROMOTED = "promoted"
+    WAITING = "waiting"
+    NOTHING_STAGED = "nothing-staged"
+    ROLLED_BACK = "rolled-back"
+    FAILED = "failed"
+
+
+class Served(StrEnum):
+    """What Apache shows for one domain after the reload."""
+
+    NEW = "new"
+    OLD = "old"
+    NONE = "none"
+    UNCHECKED = "unchecked"
+
+
+class Reload(StrEnum):
+    """What became of the one reload of a run."""
+
+    RELOADED = "reloaded"
+    NOT_NEEDED = "not-needed"
+    NOT_REQUESTED = "not-requested"
+    NOT_RUNNING = "not-running"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionOutcome:
+    """One domain's line of promote."""
+
+    name: str
+    outcome: Promoted
+    detail: str
+    certificates: tuple[CertificateFacts, ...] = ()
+    served: Served = Served.UNCHECKED
+    error: LastError | None = None
+    is_missing: bool = False
+    """nothing staged, and nothing live that fits"""
+    is_news: bool = True
+
+    @property
+    def is_not_served(self) -> bool:
+        """Say whether a new certificate waits, was put back, or is not what Apache shows."""
+        harmed = self.outcome in {Promoted.WAITING, Promoted.ROLLED_BACK}
+        return harmed or self.served in {Served.OLD, Served.NONE}
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteRun:
+    """The result of promote."""
+
+    domains: tuple[PromotionOutcome, ...]
+    reload: Reload
+    by_name: bool
+    reload_detail: str = ""
+    """why the reload was refused or failed, and what to do"""
+    reload_is_news: bool = True
+    repairs: tuple[str, ...] = ()
+
+    command: Literal["promote"] = "promote"
+
+    @property
+    def exit_code(self) -> int:
+        """4 a new certificate is not served; 1 a domain failed; 5 a named one is not there; else 0."""
+        if self.reload in {Reload.REFUSED, Reload.FAILED}:
+            return EXIT_NOT_SERVED
+        if any(domain.is_not_served for domain in self.domains):
+            return EXIT_NOT_SERVED
+        if any(domain.outcome is Promoted.FAILED for domain in self.domains):
+            return EXIT_FAILED
+        if self.by_name and any(domain.is_missing for domain in self.domains):
+            return EXIT_NOT_THERE_YET
+        return EXIT_DONE
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """The result of scan."""
+
+    domains: tuple[ManagedDomain, ...]
+    findings: tuple[Finding, ...]
+    assumptions: tuple[str, ...]
+    who_renews: str
+    """one sentence: mdconnector alone, or beside mod_md's watchdog"""
+    store_path: str
+    candidates: tuple[VirtualHost, ...] = ()
+    """vhosts that could be managed, where nothing is"""
+
+    command: Literal["scan"] = "scan"
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a finding is an error, else 0."""
+        errors = any(finding.severity is Severity.ERROR for finding in self.findings)
+        return EXIT_FAILED if errors else EXIT_DONE
+
+
+@dataclass(frozen=True, slots=True)
+class StagedSummary:
+    """What waits in staging."""
+
+    since: datetime
+    certificates: tuple[CertificateFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSummary:
+    """An order that is open at the CA."""
+
+    since: datetime
+    order_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainStatus:
+    """One domain's line of status."""
+
+    name: str
+    names: tuple[str, ...]
+    state: State
+    detail: str
+    """why the state is what it is, where that is not plain"""
+    live: tuple[InstalledCertificate, ...]
+    not_after: datetime | None
+    renew_at: datetime | None
+    staged: StagedSummary | None
+    pending: PendingSummary | None
+    last_error: LastError | None
+    next_try: datetime | None
+    errors: int
+    ca_url: str
+    served: str = ""
+    """what the last probe saw, in words; "" where nothing was asked"""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusResult:
+    """The result of status, most urgent first; `now` is what days are counted from."""
+
+    domains: tuple[DomainStatus, ...]
+    now: datetime
+
+    command: Literal["status"] = "status"
+
+    @property
+    def exit_code(self) -> int:
+        """Always 0: status tells, `status --check` judges."""
+        return EXIT_DONE
+
+
+Result = ScanResult | OrderRun | PromoteRun | StatusResult

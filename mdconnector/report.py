@@ -1,0 +1,439 @@
+"""Results as text: JSON on request, else plain lines that cut, grep and mail well.
+
+Rules: no box characters, no colour (that is mdconnector.terminal's); one line per domain; times are local
+with their zone in lines, RFC 3339 UTC in JSON. Everything foreign has been through `printable` before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mdconnector.certificates import CertificateFacts
+from mdconnector.errors import LockedError, MdConnectorError
+from mdconnector.managed_domain import Finding, ManagedDomain, VirtualHost
+from mdconnector.outcomes import (
+    DomainStatus,
+    Ordered,
+    OrderOutcome,
+    OrderRun,
+    PromoteRun,
+    Promoted,
+    PromotionOutcome,
+    Reload,
+    Result,
+    ScanResult,
+    Served,
+    StatusResult,
+)
+from mdconnector.printable import printable
+from mdconnector.renewal import InstalledCertificate, LastError, State
+
+JSON_VERSION = 1
+OLD_LOCK_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a result is to be shown."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    terminal: bool = False
+    color: bool = True
+
+
+def render(result: Result, style: Style) -> str:
+    """Return what belongs on stdout."""
+    if style.as_json:
+        return _dump(result_to_json(result))
+    match result:
+        case ScanResult():
+            lines = scan_lines(result, style)
+        case OrderRun():
+            lines = order_lines(result, style)
+        case PromoteRun():
+            lines = promote_lines(result, style)
+        case StatusResult():
+            lines = [] if style.quiet else status_lines(result)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def render_failures(result: Result, style: Style) -> str:
+    """Return what belongs on stderr: one line per repair and per failure."""
+    match result:
+        case OrderRun():
+            lines = [*result.repairs, *_order_failures(result, style)]
+        case PromoteRun():
+            lines = [*result.repairs, *_promote_failures(result, style)]
+        case _:
+            lines = []
+    return "".join(f"{line}\n" for line in lines)
+
+
+def describe_error(error: MdConnectorError) -> str:
+    """Return an error that ended the run, as one or two lines for stderr."""
+    text = f"mdconnector: error: {error}\n"
+    return text + (f"mdconnector: hint: {error.hint}\n" if error.hint else "")
+
+
+def is_silent(error: MdConnectorError, *, quiet: bool) -> bool:
+    """Say whether -q swallows this error: another run at work is no news until it hangs."""
+    if not quiet or not isinstance(error, LockedError):
+        return False
+    return error.age_seconds is None or error.age_seconds < OLD_LOCK_SECONDS
+
+
+def render_error(error: MdConnectorError, command: str | None) -> str:
+    """Return the JSON object of a run that ended before any domain."""
+    head = {"version": JSON_VERSION, "command": command}
+    body = {"type": error.type, "detail": str(error), "hint": error.hint}
+    return _dump({**head, "error": body})
+
+
+def journal_lines(result: Result) -> tuple[str, ...]:
+    """Return what belongs in the system's log: one line per change and per failure."""
+    match result:
+        case OrderRun():
+            told = [one for one in result.domains if one.is_change or (one.has_failed and one.is_news)]
+            return (*result.repairs, *(_order_line(one) for one in told))
+        case PromoteRun():
+            quiet = Promoted.NOTHING_STAGED
+            promoted = [one for one in result.domains if one.outcome is not quiet and one.is_news]
+            return (*result.repairs, *(_promotion_line(one) for one in promoted))
+        case _:
+            return ()
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+
+def scan_lines(result: ScanResult, style: Style) -> list[str]:
+    """Return the lines of scan: who renews, the domains, then the findings."""
+    lines = [] if style.quiet else [result.who_renews, f"store: {result.store_path}"]
+    if not style.quiet:
+        lines += [f"assumed: {text}" for text in result.assumptions]
+        lines += [line for domain in result.domains for line in _domain_lines(domain)]
+        lines += _candidate_lines(result.candidates)
+    lines += [finding_line(finding) for finding in result.findings]
+    return lines
+
+
+def _domain_lines(domain: ManagedDomain) -> Iterable[str]:
+    keys = ", ".join(spec.label for spec in domain.key_specs)
+    yield f"{domain.name}  {keys}  {domain.effective_ca_urls[0]}  ({domain.declared_at})"
+    if len(domain.names) > 1:
+        yield f"    also {', '.join(domain.names[1:])}"
+    if not domain.used:
+        yield "    no vhost uses it"
+
+
+def _candidate_lines(candidates: Sequence[VirtualHost]) -> list[str]:
+    if not candidates:
+        return []
+    lines = ["no managed domain is declared; these virtual hosts could be managed:"]
+    lines += [
+        f"    {vhost.server_name} ({vhost.declared_at}): add 'MDomain {vhost.server_name}' above it"
+        for vhost in candidates
+    ]
+    return lines
+
+
+def finding_line(finding: Finding) -> str:
+    """Return a finding as one line: severity, place, what is wrong, what to do, code."""
+    place = f"{finding.at}: " if finding.at else ""
+    return printable(
+        f"{finding.severity}: {place}{finding.message}; {finding.hint} [{finding.code}]", 2000
+    )
+
+
+def order_lines(result: OrderRun, style: Style) -> list[str]:
+    """Return the lines of enroll and renew without the failures."""
+    shown = [domain for domain in result.domains if domain.outcome is not Ordered.FAILED]
+    if style.quiet:
+        shown = [domain for domain in shown if domain.is_change]
+    lines = [_order_line(domain) for domain in shown]
+    if not style.quiet and not result.domains:
+        lines.append("no managed domain is declared; see 'mdconnector scan'")
+    if result.not_live.count and (not style.quiet or result.not_live.is_old):
+        lines.append(_not_live_line(result))
+    return lines
+
+
+def _order_line(domain: OrderOutcome) -> str:
+    return f"{domain.name}: {domain.outcome}: {domain.detail}"
+
+
+def _not_live_line(result: OrderRun) -> str:
+    count = result.not_live.count
+    sets = "1 staged set is" if count == 1 else f"{count} staged sets are"
+    since = f" (the oldest since {local(result.not_live.oldest)})" if result.not_live.oldest else ""
+    return f"{sets} not live{since}; make live: mdconnector promote --all --reload"
+
+
+def _order_failures(result: OrderRun, style: Style) -> list[str]:
+    failed = [domain for domain in result.domains if domain.has_failed]
+    if style.quiet:
+        failed = [domain for domain in failed if domain.is_news]
+    groups: dict[str, list[OrderOutcome]] = {}
+    for domain in failed:
+        groups.setdefault(domain.error_group or domain.name, []).append(domain)
+    return [_failure_line(group) for group in groups.values()]
+
+
+def _failure_line(group: list[OrderOutcome]) -> str:
+    first = group[0]
+    names = first.name
+    if len(group) > 1:
+        names = f"{first.name} and {len(group) - 1} more"
+    hint = f"; {first.error.hint}" if first.error and first.error.hint else ""
+    again = f"; next try {local(first.next_try)}" if first.next_try else ""
+    word = "failed" if first.outcome is Ordered.FAILED else first.outcome
+    return f"{names}: {word}: {first.detail}{hint}{again}"
+
+
+def promote_lines(result: PromoteRun, style: Style) -> list[str]:
+    """Return the lines of promote without the failures."""
+    shown = [
+        domain
+        for domain in result.domains
+        if domain.outcome in {Promoted.PROMOTED, Promoted.NOTHING_STAGED}
+        and not domain.is_not_served
+    ]
+    if style.quiet:
+        shown = [domain for domain in shown if domain.outcome is Promoted.PROMOTED]
+    lines = [_promotion_line(domain) for domain in shown]
+    if not style.quiet:
+        lines += _reload_lines(result)
+    return lines
+
+
+def _promotion_line(domain: PromotionOutcome) -> str:
+    return f"{domain.name}: {domain.outcome}: {domain.detail}"
+
+
+def _reload_lines(result: PromoteRun) -> list[str]:
+    promoted = any(domain.outcome is Promoted.PROMOTED for domain in result.domains)
+    match result.reload:
+        case Reload.RELOADED:
+            return ["Apache: reloaded gracefully"]
+        case Reload.NOT_RUNNING:
+            return ["Apache is not running; the sets are served from its next start on"]
+        case Reload.NOT_REQUESTED if promoted:
+            return ["the sets go live at the next reload of Apache by anybody, or with --reload"]
+        case _:
+            return []
+
+
+def _promote_failures(result: PromoteRun, style: Style) -> list[str]:
+    lines = []
+    for domain in result.domains:
+        good = domain.outcome in {Promoted.PROMOTED, Promoted.NOTHING_STAGED}
+        if (good and not domain.is_not_served) or (style.quiet and not domain.is_news):
+            continue
+        hint = f"; {domain.error.hint}" if domain.error and domain.error.hint else ""
+        lines.append(f"{_promotion_line(domain)}{hint}")
+    refused = result.reload in {Reload.REFUSED, Reload.FAILED}
+    if refused and (result.reload_is_news or not style.quiet):
+        lines.append(f"Apache: reload {result.reload}: {result.reload_detail}")
+    return lines
+
+
+_STATUS_HEAD = ("NAME", "STATE", "KEYS", "VALID UNTIL", "DAYS", "RENEWS AT", "ISSUER", "NOTE")
+
+
+def status_lines(result: StatusResult) -> list[str]:
+    """Return the status table as aligned plain lines."""
+    if not result.domains:
+        return ["no managed domain is declared; see 'mdconnector scan'"]
+    rows = [_STATUS_HEAD, *(status_cells(domain, result.now) for domain in result.domains)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_STATUS_HEAD))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def status_cells(domain: DomainStatus, now: datetime) -> tuple[str, ...]:
+    """Return one domain's row of the status table, a text per column."""
+    issuers = sorted({one.facts.issuer for one in domain.live if one.facts})
+    return (
+        domain.name,
+        domain.state.value,
+        ",".join(one.spec.label for one in domain.live),
+        local(domain.not_after) if domain.not_after else "-",
+        str(days_left(domain.not_after, now)) if domain.not_after else "-",
+        local(domain.renew_at) if domain.renew_at else "-",
+        printable(", ".join(issuers), 60) or "-",
+        status_note(domain),
+    )
+
+
+def status_note(domain: DomainStatus) -> str:
+    """Return the last column of status: what waits, what went wrong, when it is tried again."""
+    notes = [domain.detail] if domain.detail else []
+    if domain.staged is not None:
+        notes.append(f"staged since {local(domain.staged.since)}")
+    if domain.pending is not None:
+        notes.append(f"ordered {local(domain.pending.since)}, the CA is still at work")
+    if domain.last_error is not None and domain.state is not State.UNKNOWN:
+        notes.append(domain.last_error.detail)
+    if domain.next_try is not None:
+        notes.append(f"next try {local(domain.next_try)}")
+    if domain.served:
+        notes.append(domain.served)
+    return "; ".join(notes)
+
+
+# --- JSON ----------------------------------------------------------------------------------------
+
+
+def result_to_json(result: Result) -> dict[str, Any]:
+    """Return the one object that --json prints."""
+    head: dict[str, Any] = {"version": JSON_VERSION, "command": result.command}
+    match result:
+        case ScanResult():
+            domains = [_managed_to_json(domain) for domain in result.domains]
+            findings = [_finding_to_json(finding) for finding in result.findings]
+            return {**head, "domains": domains, "findings": findings}
+        case OrderRun():
+            return {**head, "domains": [_order_to_json(domain) for domain in result.domains]}
+        case PromoteRun():
+            domains = [_promotion_to_json(domain) for domain in result.domains]
+            return {**head, "domains": domains, "reload": result.reload}
+        case StatusResult():
+            domains = [_status_to_json(domain, result.now) for domain in result.domains]
+            return {**head, "domains": domains}
+
+
+def _managed_to_json(domain: ManagedDomain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "names": domain.names,
+        "ca_urls": domain.effective_ca_urls,
+        "key_specs": [spec.label for spec in domain.key_specs],
+        "challenges": domain.challenges,
+        "renew_mode": domain.renew_mode.name.lower(),
+        "renewed_by": domain.renewed_by,
+        "assumed": domain.assumed,
+        "contact": domain.contact,
+        "has_eab": domain.eab is not None,
+        "profile": domain.profile,
+        "must_staple": domain.must_staple,
+        "static": bool(domain.static_pairs),
+        "used": domain.used,
+        "declared_at": str(domain.declared_at),
+        "vhosts": [
+            {
+                "server_name": vhost.server_name,
+                "addresses": [str(address) for address in vhost.addresses],
+                "ssl": vhost.ssl,
+                "declared_at": str(vhost.declared_at),
+            }
+            for vhost in domain.vhosts
+        ],
+    }
+
+
+def _finding_to_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "at": finding.at,
+        "message": finding.message,
+        "hint": finding.hint,
+        "domain": finding.domain,
+    }
+
+
+def _order_to_json(domain: OrderOutcome) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "outcome": domain.outcome,
+        "detail": domain.detail,
+        "reasons": list(domain.reasons),
+        "certificates": [_facts_to_json(facts) for facts in domain.certificates],
+        "renew_at": _time(domain.renew_at),
+        "next_try": _time(domain.next_try),
+        "error": _error_to_json(domain.error),
+    }
+
+
+def _promotion_to_json(domain: PromotionOutcome) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "outcome": domain.outcome,
+        "detail": domain.detail,
+        "certificates": [_facts_to_json(facts) for facts in domain.certificates],
+        "served": domain.served,
+        "error": _error_to_json(domain.error),
+    }
+
+
+def _status_to_json(domain: DomainStatus, now: datetime) -> dict[str, Any]:
+    staged, pending = domain.staged, domain.pending
+    return {
+        "name": domain.name,
+        "names": domain.names,
+        "state": domain.state,
+        "detail": domain.detail,
+        "not_after": _time(domain.not_after),
+        "days_left": days_left(domain.not_after, now) if domain.not_after else None,
+        "renew_at": _time(domain.renew_at),
+        "certificates": [_live_to_json(one) for one in domain.live if one.facts is not None],
+        "staged": staged
+        and {
+            "since": _time(staged.since),
+            "certificates": [_facts_to_json(facts) for facts in staged.certificates],
+        },
+        "pending": pending and {"since": _time(pending.since), "order_url": pending.order_url},
+        "last_error": _error_to_json(domain.last_error),
+        "next_try": _time(domain.next_try),
+        "errors": domain.errors,
+        "ca_url": domain.ca_url,
+        "served": domain.served or None,
+    }
+
+
+def _live_to_json(certificate: InstalledCertificate) -> dict[str, Any]:
+    facts = certificate.facts
+    if facts is None:
+        return {}
+    return {**_facts_to_json(facts), "issuer": printable(facts.issuer)}
+
+
+def _facts_to_json(facts: CertificateFacts) -> dict[str, Any]:
+    return {
+        "key_spec": facts.key_label,
+        "not_before": _time(facts.not_before),
+        "not_after": _time(facts.not_after),
+        "serial": f"{facts.serial:x}",
+        "sha256": facts.sha256,
+        "issuer": printable(facts.issuer),
+    }
+
+
+def _error_to_json(error: LastError | None) -> dict[str, Any] | None:
+    return error and {"type": error.type, "detail": error.detail, "hint": error.hint}
+
+
+def _dump(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=True) + "\n"
+
+
+def _time(moment: datetime | None) -> str | None:
+    return moment and moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def local(moment: datetime | None) -> str:
+    """Return a time as a person on this machine reads it, with its zone."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M %Z") if moment else "-"
+
+
+def days_left(not_after: datetime, now: datetime) -> int:
+    """Return whole days until a certificate ends; negative once it has."""
+    return (not_after - now).days

@@ -1,0 +1,92 @@
+"""Results on a terminal: tables by rich, colour by urgency, and never by colour alone.
+
+Rule: rich is imported here and nowhere else; foreign text is shown as it is, never read as markup.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mdconnector.managed_domain import Severity
+from mdconnector.outcomes import OrderRun, PromoteRun, Result, ScanResult, StatusResult
+from mdconnector.renewal import State
+from mdconnector.report import Style, finding_line, order_lines, promote_lines, status_cells
+
+_STATE_STYLES = {
+    State.UNKNOWN: "magenta",
+    State.ERROR: "bold red",
+    State.EXPIRED: "bold red",
+    State.MISSING: "bold red",
+    State.FAILING: "red",
+    State.PENDING: "yellow",
+    State.STAGED: "cyan",
+    State.EXPIRING: "bold yellow",
+    State.DUE: "yellow",
+    State.UNUSED: "dim",
+    State.VALID: "green",
+}
+_SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+
+
+def show(result: Result, style: Style) -> None:
+    """Print a result to the terminal."""
+    console = Console(no_color=not style.color, highlight=False, markup=False, emoji=False)
+    match result:
+        case StatusResult():
+            console.print(_status_table(result))
+        case ScanResult():
+            _show_scan(console, result)
+        case OrderRun():
+            _show_lines(console, order_lines(result, style))
+        case PromoteRun():
+            _show_lines(console, promote_lines(result, style))
+
+
+def _show_lines(console: Console, lines: list[str]) -> None:
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _status_table(result: StatusResult) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("name", "state", "keys", "valid until", "days", "renews at", "issuer", "note"):
+        justify = "right" if heading == "days" else "left"
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type] # rich's Literal
+    for domain in result.domains:
+        cells = [Text(cell) for cell in status_cells(domain, result.now)]
+        cells[1].stylize(_STATE_STYLES[domain.state])
+        table.add_row(*cells)
+    return table
+
+
+def _show_scan(console: Console, result: ScanResult) -> None:
+    console.print(result.who_renews, soft_wrap=True)
+    console.print(f"store: {result.store_path}", soft_wrap=True)
+    for assumption in result.assumptions:
+        console.print(f"assumed: {assumption}", soft_wrap=True, style="dim")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("managed domain", "names", "keys", "CA", "declared at"):
+        table.add_column(heading, overflow="fold")
+    for domain in result.domains:
+        keys = ", ".join(spec.label for spec in domain.key_specs)
+        cells = (
+            domain.name,
+            ", ".join(domain.names[1:]) or "-",
+            keys,
+            domain.effective_ca_urls[0],
+            str(domain.declared_at),
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    if result.domains:
+        console.print(table)
+    for vhost in result.candidates:
+        add = f"add 'MDomain {vhost.server_name}' above it"
+        console.print(f"not managed: {vhost.server_name} ({vhost.declared_at}): {add}", soft_wrap=True)
+    for finding in result.findings:
+        console.print(
+            Text(finding_line(finding), style=_SEVERITY_STYLES[finding.severity]), soft_wrap=True
+        )
+
+

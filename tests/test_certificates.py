@@ -1,0 +1,194 @@
+"""What a chain says, what refuses it and what only warns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mdconnector.certificates import (
+    CertificateFacts,
+    Credential,
+    Verdict,
+    chain_to_pem,
+    facts_of,
+    make_credential,
+    make_csr,
+    read_chain,
+    read_leaf,
+    verify_set,
+)
+from mdconnector.errors import CertificateError
+from mdconnector.keys import generate_key, key_to_pem
+from mdconnector.managed_domain import ManagedDomain, SourceLine
+from tests.authority import DAY, EC_SPEC, RSA_SPEC, Authority
+
+NAMES = ("shop.example.org", "www.shop.example.org")
+DOMAIN = ManagedDomain(
+    NAMES[0], NAMES, SourceLine("shop.conf", 3), configured_key_specs=(EC_SPEC,)
+)
+CA = Authority()
+NOW = datetime.now(UTC)
+
+
+def verify(
+    *credentials: Credential,
+    domain: ManagedDomain = DOMAIN,
+    live: tuple[CertificateFacts, ...] = (),
+    now: datetime = NOW,
+) -> Verdict:
+    return verify_set(domain, credentials, live=live, now=now)
+
+
+def credential_of(*chain: x509.Certificate, key: object) -> Credential:
+    return make_credential(EC_SPEC, key, chain_to_pem(chain))  # type: ignore[arg-type] # a test's key
+
+
+def test_a_good_set_is_neither_refused_nor_warned_about() -> None:
+    key = generate_key(EC_SPEC)
+    other = Authority()
+    intermediate = Authority("Intermediate")
+    signed = x509.CertificateBuilder(
+        issuer_name=other.subject,
+        subject_name=intermediate.subject,
+        public_key=intermediate.key.public_key(),
+        serial_number=7,
+        not_valid_before=NOW - DAY,
+        not_valid_after=NOW + 900 * DAY,
+    ).sign(other.key, other.root.signature_hash_algorithm)  # type: ignore[arg-type] # SHA-256
+    verdict = verify(credential_of(intermediate.leaf(NAMES, key), signed, key=key))
+    assert verdict == Verdict((), ())
+
+
+def test_a_leaf_of_another_key_is_never_a_credential() -> None:
+    with pytest.raises(CertificateError, match="does not belong"):
+        credential_of(CA.leaf(NAMES, generate_key(EC_SPEC)), key=generate_key(EC_SPEC))
+
+
+def refusal_of(*credentials: Credential, **options: object) -> str:
+    verdict = verify(*credentials, **options)  # type: ignore[arg-type] # a table's row
+    assert verdict.refusals
+    return "; ".join(verdict.refusals)
+
+
+def test_a_missing_name_refuses() -> None:
+    assert "does not cover www.shop.example.org" in refusal_of(CA.credential(NAMES[:1]))
+
+
+def test_a_missing_key_type_refuses() -> None:
+    domain = replace(DOMAIN, configured_key_specs=(EC_SPEC, RSA_SPEC))
+    assert "no rsa2048 certificate" in refusal_of(CA.credential(NAMES), domain=domain)
+
+
+def test_an_expired_leaf_refuses() -> None:
+    old = CA.credential(NAMES, not_before=NOW - 100 * DAY)
+    assert "expired" in refusal_of(old)
+
+
+def test_a_leaf_of_tomorrow_refuses_and_one_of_half_an_hour_does_not() -> None:
+    assert "not valid before" in refusal_of(CA.credential(NAMES, not_before=NOW + DAY))
+    soon = CA.credential(NAMES, not_before=NOW + timedelta(minutes=30))
+    assert not verify(soon).refusals
+
+
+def test_a_chain_that_did_not_sign_refuses() -> None:
+    key = generate_key(EC_SPEC)
+    foreign = Authority()
+    credential = credential_of(CA.leaf(NAMES, key), foreign.root, key=key)
+    assert "did not sign" in refusal_of(credential)
+
+
+def test_a_ca_certificate_refuses_unless_it_is_self_made() -> None:
+    key = generate_key(EC_SPEC)
+    assert "CA certificate" in refusal_of(
+        credential_of(CA.leaf(NAMES, key, ca=True), CA.root, key=key)
+    )
+    self_made = CA.leaf(NAMES, key, ca=True, self_signed=True)
+    verdict = verify(credential_of(self_made, key=key))
+    assert not verdict.refusals
+    assert any("self-signed" in warning for warning in verdict.warnings)
+
+
+def test_a_certificate_for_clients_refuses() -> None:
+    key = generate_key(EC_SPEC)
+    leaf = CA.leaf(NAMES, key, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
+    assert "serverAuth" in refusal_of(credential_of(leaf, CA.root, key=key))
+
+
+def test_a_weak_key_refuses() -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    domain = replace(DOMAIN, configured_key_specs=(RSA_SPEC,))
+    chain = chain_to_pem((CA.leaf(NAMES, key), CA.root))
+    assert "too weak" in refusal_of(make_credential(RSA_SPEC, key, chain), domain=domain)
+
+
+def test_a_set_older_than_the_live_one_refuses() -> None:
+    live = CA.credential(NAMES, not_before=NOW - DAY).facts
+    older = CA.credential(NAMES, not_before=NOW - 2 * DAY)
+    assert "older than the live set" in refusal_of(older, live=(live,))
+
+
+def test_extra_names_a_shorter_life_and_another_issuer_only_warn() -> None:
+    live = CA.credential(NAMES, not_before=NOW - 10 * DAY, life=200 * DAY).facts
+    other = Authority("Another CA")
+    credential = other.credential((*NAMES, "more.example.org"), life=90 * DAY)
+    verdict = verify(credential, live=(live,))
+    text = "; ".join(verdict.warnings)
+    assert not verdict.refusals
+    assert "more.example.org" in text
+    assert "shorter" in text
+    assert "Another CA" in text
+
+
+def test_must_staple_that_is_absent_only_warns() -> None:
+    domain = replace(DOMAIN, must_staple=True)
+    verdict = verify(CA.credential(NAMES), domain=domain)
+    assert not verdict.refusals
+    assert any("must-staple" in warning for warning in verdict.warnings)
+
+
+def test_only_certificate_blocks_are_written_again() -> None:
+    key = generate_key(EC_SPEC)
+    leaf = CA.leaf(NAMES, key)
+    pem = b"subject: x\n" + chain_to_pem((leaf,)) + key_to_pem(key) + chain_to_pem((CA.root,))
+    assert chain_to_pem(read_chain(pem)) == chain_to_pem((leaf, CA.root))
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        b"",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        b"x" * (1024 * 1024 + 1),
+        chain_to_pem((CA.root,)) * 11,
+    ],
+    ids=["empty", "no DER", "too large", "too many"],
+)
+def test_a_chain_that_cannot_be_read_is_an_error(pem: bytes) -> None:
+    with pytest.raises(CertificateError):
+        read_chain(pem)
+
+
+def test_facts_are_read_from_the_leaf() -> None:
+    key = generate_key(EC_SPEC)
+    facts = facts_of(read_leaf(chain_to_pem((CA.leaf(NAMES, key, must_staple=True), CA.root))))
+    assert (facts.names, facts.key_label, facts.must_staple) == (NAMES, "secp256r1", True)
+    assert facts.issuer == "Throw-away CA"
+
+
+def test_the_csr_names_all_and_puts_the_first_into_the_cn() -> None:
+    csr = x509.load_der_x509_csr(make_csr(NAMES, generate_key(EC_SPEC), must_staple=True))
+    alternative = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert tuple(alternative.get_values_for_type(x509.DNSName)) == NAMES
+    assert csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == NAMES[0]
+    assert csr.extensions.get_extension_for_class(x509.TLSFeature).value
+
+
+def test_a_first_name_longer_than_64_bytes_is_no_cn() -> None:
+    name = "a" * 60 + ".example.org"
+    csr = x509.load_der_x509_csr(make_csr((name,), generate_key(EC_SPEC), must_staple=False))
+    assert not list(csr.subject)

@@ -1,0 +1,30 @@
+"""What others wrote never reaches a terminal as it came."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdconnector.printable import printable
+
+_DANGEROUS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+@given(st.text(max_size=300))
+def test_nothing_unprintable_is_left(text: str) -> None:
+    assert not any(unicodedata.category(character) in _DANGEROUS for character in printable(text))
+
+
+@given(st.text(max_size=5000))
+def test_the_result_is_bounded(text: str) -> None:
+    assert len(printable(text, 80)) <= 80
+
+
+def test_escape_sequences_are_shown_and_lines_folded() -> None:
+    assert printable("a\x1b[31mred\nnext\u202eline") == "a\\x1b[31mred next\\u202eline"
+
+
+def test_ordinary_text_stays_as_it_is() -> None:
+    assert printable("Zertifikat für Bücher [ok]") == "Zertifikat für Bücher [ok]"

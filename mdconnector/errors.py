@@ -87,13 +87,24 @@ class ConfigurationError(MdConnectorError):
 
 
 class StoreError(MdConnectorError):
-    """One file or folder of the store is damaged, unsafe or not accessible."""
+    """One file or folder of the store is damaged, unsafe or not accessible.
+
+    `unreadable`: this user may not look at it, so nothing is known about it.
+    """
 
     default_type = "store"
 
-    def __init__(self, message: str, *, path: str, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str,
+        hint: str | None = None,
+        unreadable: bool = False,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.path = path
+        self.unreadable = unreadable
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"

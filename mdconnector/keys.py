@@ -80,7 +80,7 @@ class KeySpec:
             return isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey)
         if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
             wanted = _CURVES.get(self.curve.lower())
-            return wanted is not None and key.curve.name == wanted.name
+            return wanted is not None and isinstance(key.curve, wanted)
         return False
 
 

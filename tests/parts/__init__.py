@@ -1,0 +1,48 @@
+"""Real servers on loopback for tests, benchmark and demo: Pebble, its DNS, Apache, a bad proxy.
+
+Rules: every server takes a folder for its files and logs, listens on free ports of 127.0.0.1 only,
+is ready when `start` returns, and is ended by its own process id. Nothing here knows pytest or
+mdconnector.
+"""
+
+from tests.parts.apache import Apache
+from tests.parts.authority import ThrowAwayAuthority
+from tests.parts.challtestsrv import Challtestsrv
+from tests.parts.handshake import names_of, served_certificate
+from tests.parts.pebble import Pebble, Request
+from tests.parts.ports import free_port
+from tests.parts.processes import ServerProcess, wait_until
+from tests.parts.programs import MissingProgramError, find_program
+from tests.parts.proxy import (
+    Canned,
+    DropAfter,
+    FaultingProxy,
+    Hang,
+    Reset,
+    Rule,
+    Substitute,
+    Truncate,
+)
+
+__all__ = [
+    "Apache",
+    "Canned",
+    "Challtestsrv",
+    "DropAfter",
+    "FaultingProxy",
+    "Hang",
+    "MissingProgramError",
+    "Pebble",
+    "Request",
+    "Reset",
+    "Rule",
+    "ServerProcess",
+    "Substitute",
+    "ThrowAwayAuthority",
+    "Truncate",
+    "find_program",
+    "free_port",
+    "names_of",
+    "served_certificate",
+    "wait_until",
+]

@@ -1,0 +1,87 @@
+"""pebble-challtestsrv as a DNS server only: every name is 127.0.0.1, TXT records can be set."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+from tests.parts.ports import free_port
+from tests.parts.processes import ServerProcess, accepts, minimal_environment
+from tests.parts.programs import find_program
+
+
+class Challtestsrv:
+    """One DNS server on loopback for Pebble's `dns_server`, with its management interface."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.dns_port, self.management_port = free_port(), free_port()
+        self._process = ServerProcess(
+            [
+                find_program("pebble-challtestsrv"),
+                *("-dns01", self.dns_server),
+                *("-management", f"127.0.0.1:{self.management_port}"),
+                *("-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""),
+                *("-http01", "", "-https01", "", "-tlsalpn01", ""),
+            ],
+            log=folder / "challtestsrv.log",
+            environment=minimal_environment(),
+            folder=folder,
+        )
+
+    @property
+    def dns_server(self) -> str:
+        """Its address, as Pebble wants it."""
+        return f"127.0.0.1:{self.dns_port}"
+
+    @property
+    def management_url(self) -> str:
+        """The URL of its management interface, for a dns-01 command."""
+        return f"http://127.0.0.1:{self.management_port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
+        return self._process.pid
+
+    def start(self) -> Self:
+        """Start it and return when it answers."""
+        self._process.start(lambda: accepts(self.management_port) and accepts(self.dns_port))
+        return self
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def set_txt(self, name: str, value: str) -> None:
+        """Add a TXT record."""
+        self.post("/set-txt", host=_absolute(name), value=value)
+
+    def clear_txt(self, name: str) -> None:
+        """Remove all TXT records of a name."""
+        self.post("/clear-txt", host=_absolute(name))
+
+    def dns_requests(self, name: str) -> list[dict[str, object]]:
+        """Return the questions asked about a name."""
+        answer = self.post("/dns-request-history", host=_absolute(name))
+        return list(json.loads(answer or b"null") or [])
+
+    def post(self, path: str, **members: str) -> bytes:
+        """Send one command to the management interface (/add-a, /set-servfail, …)."""
+        request = urllib.request.Request(  # noqa: S310 - the URL is ours
+            self.management_url + path, data=json.dumps(members).encode(), method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the URL is ours
+            return bytes(answer.read())
+
+
+def _absolute(name: str) -> str:
+    return name.rstrip(".") + "."

@@ -1,0 +1,21 @@
+"""Where the real programs are, and which package of Debian brings one that is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+PACKAGES = {"apache2": "apache2", "pebble": "pebble", "pebble-challtestsrv": "pebble"}
+
+
+class MissingProgramError(Exception):
+    """A program is not installed; the message is the command that installs it."""
+
+
+def find_program(name: str) -> str:
+    """Return the path of a program; /usr/sbin counts though a user's PATH lacks it."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/bin"])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise MissingProgramError(f"apt-get install {PACKAGES.get(name, name)}")
+    return found

@@ -1,0 +1,609 @@
+"""One conversation with one CA: TLS trust, nonces, retries, and what an answer may be.
+
+Rules: the only module that speaks HTTP, and the only one that repeats a request. HTTPS only, save for
+loopback hosts; no redirects; nothing is sent to an origin that neither the directory's address nor the
+directory itself names. Answers are read under caps, never decompressed. A request that must not happen
+twice is repeated only where no byte of it can have left this machine. A session is shared by threads.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from secrets import SystemRandom
+from typing import Self, TypeVar
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from mdconnector import __version__
+from mdconnector.acme.advice import Purpose, stops_account
+from mdconnector.acme.answers import (
+    Directory,
+    Response,
+    parse_directory,
+    problem_error,
+    problem_word,
+    read_response,
+    status_phrase,
+)
+from mdconnector.acme.jws import sign_request
+from mdconnector.errors import (
+    CaError,
+    CaProblemError,
+    CaProtocolError,
+    CaUnreachableError,
+    ConfigurationError,
+)
+from mdconnector.printable import printable
+
+CONNECT_TIMEOUT_SECONDS = 15.0
+# Sectigo answers newOrder after 15 s and finalize after 45 s and more.
+READ_TIMEOUT_SECONDS = 180.0
+REQUEST_DEADLINE_SECONDS = 240.0
+MAX_JSON_BYTES = 256 * 1024
+MAX_TRIES = 3
+MAX_BAD_NONCES = 10
+RETRY_WAITS_SECONDS = (1.0, 3.0)
+LONGEST_RETRY_WAIT_SECONDS = 10.0
+_MAX_KEPT_NONCES = 64
+# Shorter than the idle time-outs of common front ends, so that few requests meet a closing connection.
+_KEEPALIVE_SECONDS = 5.0
+
+_PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY")
+
+
+class CaUntrustedError(CaUnreachableError):
+    """The CA's server could not prove who it is; it is not asked again in this run."""
+
+    default_type = "tls"
+
+
+class Session:
+    """One CA, by its directory URL, for one run and any number of threads.
+
+    `ca_certificates` replaces the system's trust store (MDCACertificateFile); `remembered` saves the
+    request for the directory; `transport` and `sleep` are for tests.
+    """
+
+    def __init__(
+        self,
+        directory_url: str,
+        *,
+        ca_certificates: str | None = None,
+        proxy_url: str | None = None,
+        proxy_ca_certificates: str | None = None,
+        remembered: Directory | None = None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.directory_url = directory_url
+        self.directory_is_fresh = False
+        self.requests_sent = 0
+        self._origin = _directory_origin(directory_url)
+        self._sleep = sleep
+        self._clock = clock
+        self._proxy_url = proxy_url
+        self._ca_certificates = ca_certificates
+        self._remembered = remembered
+        self._directory: Directory | None = None
+        self._origins = frozenset({self._origin})
+        self._nonces: list[str] = []
+        self._failure: CaError | None = None
+        self._has_answered = False
+        self._stopped_accounts: dict[str, CaProblemError] = {}
+        self._lock = threading.Lock()
+        self._contact_lock = threading.RLock()
+        self._jitter = SystemRandom()
+        self._client = httpx.Client(
+            transport=transport
+            or _transport(
+                ca_certificates, proxy_url=proxy_url, proxy_ca_certificates=proxy_ca_certificates
+            ),
+            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            headers={
+                "User-Agent": f"mdconnector/{__version__}",
+                "Accept-Encoding": "identity",
+                "Accept-Language": "en",
+            },
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    @property
+    def host(self) -> str:
+        """The host of the directory URL, as messages name the CA."""
+        return self._origin[1]
+
+    @property
+    def is_plain_http(self) -> bool:
+        """Say whether requests go unencrypted, which only a loopback host may ask for."""
+        return self._origin[0] == "http"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def directory(self) -> Directory:
+        """Return what the CA offers: remembered, or read once.
+
+        A CA whose directory cannot be had is asked at most three times; from then on the same error is
+        raised to everybody.
+        """
+        with self._contact_lock:
+            if self._directory is None:
+                if self._failure is not None:
+                    raise self._failure
+                self._directory = self._remembered_directory() or self._fetch_directory()
+            return self._directory
+
+    def forget_remembered(self) -> bool:
+        """Read the directory anew if it was a remembered one; say whether it says something else now.
+
+        For answers that make one think that the CA's addresses have changed.
+        """
+        with self._contact_lock:
+            if self._remembered is None:
+                return False
+            self._remembered = None
+            before, self._directory = self._directory, None
+            return self.directory() != before
+
+    def pause(self, seconds: float) -> None:
+        """Wait between two requests that belong together."""
+        if seconds > 0:
+            self._sleep(seconds)
+
+    def get(self, url: str, *, purpose: Purpose) -> Response:
+        """Send an unsigned GET: the directory, and renewal information (RFC 9773)."""
+        if purpose is not Purpose.DIRECTORY:
+            self.directory()
+            self._refuse_foreign(url)
+        return self._repeated(
+            lambda: self._accepted(self._exchange("GET", url, purpose=purpose), purpose),
+            repeatable=True,
+        )
+
+    def post(
+        self,
+        url: str,
+        payload: Mapping[str, object] | None,
+        *,
+        key: rsa.RSAPrivateKey,
+        kid: str | None,
+        purpose: Purpose,
+        repeatable: bool = True,
+        max_bytes: int = MAX_JSON_BYTES,
+    ) -> Response:
+        """Send a signed request; without `payload` a POST-as-GET.
+
+        One that is not `repeatable` is sent again only where nothing of it can have left this machine;
+        else CaUnreachableError tells by `request_sent` that its fate is unknown. Once the CA has called
+        the account suspended, every further request of it raises that error.
+        """
+        if kid is not None and kid in self._stopped_accounts:
+            raise self._stopped_accounts[kid]
+        self.directory()
+        self._refuse_foreign(url)
+
+        def send() -> Response:
+            nonce = self._take_nonce()
+            for _ in range(1 + MAX_BAD_NONCES):
+                body = sign_request(payload, key=key, url=url, nonce=nonce, kid=kid)
+                answer = self._exchange(
+                    "POST", url, purpose=purpose, body=body, max_bytes=max_bytes
+                )
+                if not answer.is_bad_nonce:
+                    break
+                nonce = answer.nonce or self._take_nonce()
+            self._keep_nonce(answer.nonce)
+            return self._accepted(answer, purpose, kid=kid)
+
+        return self._repeated(send, repeatable=repeatable)
+
+    def _remembered_directory(self) -> Directory | None:
+        if self._remembered is None:
+            return None
+        try:
+            self._allow_origins_of(self._remembered)
+        except CaProtocolError:
+            self._remembered = None
+            return None
+        return self._remembered
+
+    def _fetch_directory(self) -> Directory:
+        try:
+            response = self.get(self.directory_url, purpose=Purpose.DIRECTORY)
+            directory = parse_directory(response.document("directory"), url=self.directory_url)
+            self._allow_origins_of(directory)
+        except CaError as error:
+            self._failure = error
+            raise
+        self._keep_nonce(response.nonce)
+        self.directory_is_fresh = True
+        return directory
+
+    def _allow_origins_of(self, directory: Directory) -> None:
+        """Let requests go where the directory points, if that is as safe as where it was found."""
+        urls = (
+            directory.new_nonce,
+            directory.new_account,
+            directory.new_order,
+            directory.revoke_cert,
+            directory.key_change,
+            directory.renewal_info,
+        )
+        found = {self._origin_of_ca(url) for url in urls if url is not None}
+        self._origins = frozenset({self._origin, *found})
+
+    def _origin_of_ca(self, url: str) -> Origin:
+        origin = _origin(url)
+        if origin is None or not _may_follow(self._origin, origin):
+            raise CaProtocolError(
+                f"the CA names an address that is not safe to follow: {printable(url, 200)}",
+                url=self.directory_url,
+                hint="only https is followed, and this host's own addresses only from a CA on this host",
+            )
+        return origin
+
+    def _refuse_foreign(self, url: str) -> None:
+        origin = _origin(url)
+        if origin is None or origin not in self._origins:
+            raise CaProtocolError(
+                f"the CA points to an address that its directory does not name: {printable(url, 200)}",
+                url=self.directory_url,
+                hint="nothing was sent there; ask the CA whether this address is its own",
+            )
+
+    def _take_nonce(self) -> str:
+        with self._lock:
+            if self._nonces:
+                return self._nonces.pop()
+        if self._has_answered:
+            return self._new_nonce()
+        with self._contact_lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._has_answered:
+                return self._new_nonce()
+            try:
+                return self._repeated(self._new_nonce, repeatable=True)
+            except CaUnreachableError as error:
+                self._failure = error
+                raise
+
+    def _new_nonce(self) -> str:
+        url = self.directory().new_nonce
+        try:
+            answer = self._accepted(
+                self._exchange("HEAD", url, purpose=Purpose.NONCE), Purpose.NONCE
+            )
+        except CaUnreachableError as error:
+            # The request that the nonce was for has not been sent, whatever became of this one.
+            error.request_sent = False
+            raise
+        except CaProblemError:
+            if self.forget_remembered():
+                return self._new_nonce()
+            raise
+        if answer.nonce is None:
+            raise CaProtocolError("the CA gave no usable nonce (header Replay-Nonce)", url=url)
+        return answer.nonce
+
+    def _keep_nonce(self, nonce: str | None) -> None:
+        with self._lock:
+            if nonce is not None and len(self._nonces) < _MAX_KEPT_NONCES:
+                self._nonces.append(nonce)
+
+    def _repeated(self, send: Callable[[], _Answer], *, repeatable: bool) -> _Answer:
+        tries = 0
+        while True:
+            try:
+                return send()
+            except CaError as error:
+                tries += 1
+                wait = self._wait_before_retry(error, tries, repeatable=repeatable)
+                if wait is None:
+                    raise
+            self._sleep(wait)
+
+    def _wait_before_retry(self, error: CaError, tries: int, *, repeatable: bool) -> float | None:
+        """Return how long to wait before the request is sent again, None where it must not be."""
+        if tries >= MAX_TRIES or error is self._failure:
+            return None
+        match error:
+            case CaUntrustedError():
+                return None
+            case CaUnreachableError():
+                if error.request_sent and not repeatable:
+                    return None
+            case CaProblemError(status=HTTPStatus.TOO_MANY_REQUESTS):
+                if error.retry_after_seconds is None:
+                    return None
+            case _:
+                return None
+        asked = error.retry_after_seconds or 0.0
+        if asked > LONGEST_RETRY_WAIT_SECONDS:
+            return None
+        wait = max(RETRY_WAITS_SECONDS[tries - 1], asked)
+        return wait * (1 + 0.25 * self._jitter.random())
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        purpose: Purpose,
+        body: bytes | None = None,
+        max_bytes: int = MAX_JSON_BYTES,
+    ) -> Response:
+        """Send one request once and read its answer, whatever its status."""
+        with self._lock:
+            self.requests_sent += 1
+        headers = {"Content-Type": "application/jose+json"} if body is not None else {}
+        _this_request.ends_at = time.monotonic() + REQUEST_DEADLINE_SECONDS
+        ends_at = self._clock() + REQUEST_DEADLINE_SECONDS
+        try:
+            request = self._client.build_request(method, url, content=body, headers=headers)
+            answer = self._client.send(request, stream=True)
+            try:
+                content = self._read(answer, max_bytes=max_bytes, ends_at=ends_at)
+            finally:
+                answer.close()
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            raise self._unreachable(error, url=url, purpose=purpose) from error
+        if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._has_answered = True
+        return read_response(
+            url=url,
+            status=answer.status_code,
+            headers={name: answer.headers.get_list(name) for name in answer.headers},
+            body=content,
+        )
+
+    def _read(self, answer: httpx.Response, *, max_bytes: int, ends_at: float) -> bytes:
+        url = str(answer.request.url)
+        encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            raise CaProtocolError(
+                f"the CA's answer is compressed ({printable(encoding, 40)}), which was not asked for",
+                url=url,
+            )
+        content = bytearray()
+        for chunk in answer.iter_raw():
+            content += chunk
+            if len(content) > max_bytes:
+                raise CaProtocolError(f"the CA's answer has more than {max_bytes} bytes", url=url)
+            if self._clock() > ends_at:
+                raise httpx.ReadTimeout("the answer did not end", request=answer.request)
+        return bytes(content)
+
+    def _accepted(self, answer: Response, purpose: Purpose, *, kid: str | None = None) -> Response:
+        """Return an answer that says yes; raise the error that any other stands for."""
+        status = answer.status
+        if 200 <= status < 300:
+            return answer
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise self._server_trouble(answer, purpose)
+        if status < HTTPStatus.BAD_REQUEST:
+            to = f" to {printable(answer.location, 200)}" if answer.location else ""
+            raise CaProtocolError(
+                f"the CA redirects {printable(answer.url, 200)}{to}, which is not followed",
+                url=answer.url,
+                hint="if that is the CA's address now, write it into MDCertificateAuthority",
+            )
+        error = problem_error(
+            answer.problem_document(),
+            url=answer.url,
+            status=status,
+            host=self.host,
+            purpose=purpose,
+            retry_after_seconds=answer.retry_after_seconds,
+        )
+        if kid is not None and stops_account(error.detail):
+            self._stopped_accounts[kid] = error
+        raise error
+
+    def _server_trouble(self, answer: Response, purpose: Purpose) -> CaUnreachableError:
+        detail = problem_word(answer.problem_document(), "detail")
+        words = printable(detail) if detail else status_phrase(answer.status)
+        return CaUnreachableError(
+            f"{self.host} answered HTTP {answer.status} while {purpose}: {words}",
+            url=answer.url,
+            hint="nothing to do: the CA has trouble, the next run tries again",
+            retry_after_seconds=answer.retry_after_seconds,
+        )
+
+    def _unreachable(self, error: Exception, *, url: str, purpose: Purpose) -> CaUnreachableError:
+        untrusted = _cause(error, ssl.SSLCertVerificationError)
+        if untrusted is not None:
+            return CaUntrustedError(
+                f"{self.host} is not trusted: {printable(untrusted.verify_message)}",
+                url=url,
+                hint=self._trust_hint(),
+                request_sent=False,
+            )
+        return CaUnreachableError(
+            f"no answer from {self.host} while {purpose}: {_reason(error)}",
+            url=url,
+            hint=self._connection_hint(),
+            request_sent=not isinstance(error, _BEFORE_THE_REQUEST),
+        )
+
+    def _trust_hint(self) -> str:
+        if self._ca_certificates is None:
+            return (
+                "if it is the right server, name a file with its root certificate in MDCACertificateFile "
+                "(it then replaces the system's trust store)"
+            )
+        return (
+            f"{self._ca_certificates}, which MDCACertificateFile names, must hold its root certificate; "
+            "the system's trust store is not asked besides"
+        )
+
+    def _connection_hint(self) -> str:
+        if self._proxy_url is not None:
+            return "it goes through the proxy that MDHttpProxy names: see that it allows this host"
+        variables = [name for name in _PROXY_VARIABLES if os.environ.get(name)]
+        if variables:
+            return (
+                f"the environment's {', '.join(variables)} is not used; if this host needs a proxy, name "
+                "it in MDHttpProxy"
+            )
+        return f"see that this host can reach {self.host}; a proxy is named in MDHttpProxy"
+
+
+Origin = tuple[str, str, int]
+_Answer = TypeVar("_Answer")
+_BEFORE_THE_REQUEST = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+    httpx.LocalProtocolError,
+)
+_PORTS = {"http": 80, "https": 443}
+_this_request = threading.local()
+
+
+class _PunctualSocket(ssl.SSLSocket):
+    """A TLS socket whose time-outs end with the request: httpx bounds each read, never their sum."""
+
+    def settimeout(self, value: float | None) -> None:
+        ends_at: float = getattr(_this_request, "ends_at", math.inf)
+        left = ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long")
+        wanted = math.inf if value is None else value
+        bounded = min(left, wanted)
+        super().settimeout(None if math.isinf(bounded) else bounded)
+
+
+def _transport(
+    ca_certificates: str | None, *, proxy_url: str | None, proxy_ca_certificates: str | None
+) -> httpx.HTTPTransport:
+    return httpx.HTTPTransport(
+        verify=_trust(ca_certificates, directive="MDCACertificateFile"),
+        proxy=_proxy(proxy_url, proxy_ca_certificates),
+        trust_env=False,
+        limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS),
+    )
+
+
+def _trust(ca_certificates: str | None, *, directive: str) -> ssl.SSLContext:
+    """Trust the system's store, or the file alone, as libcurl does for mod_md."""
+    try:
+        context = ssl.create_default_context(cafile=ca_certificates)
+    except OSError as error:
+        reason = (
+            "it holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        )
+        raise ConfigurationError(
+            f"{directive} {ca_certificates} cannot be used: {reason}",
+            hint=f"name a PEM file with the root certificate in {directive}",
+        ) from error
+    # As libcurl: an intermediate in the file is trust enough, and roots need no perfect extensions.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.sslsocket_class = _PunctualSocket
+    return context
+
+
+def _proxy(url: str | None, ca_certificates: str | None) -> httpx.Proxy | None:
+    if url is None:
+        return None
+    try:
+        scheme = httpx.URL(url).scheme
+        trust = (
+            _trust(ca_certificates, directive="MDHttpProxyCACertificateFile")
+            if scheme == "https"
+            else None
+        )
+        return httpx.Proxy(url, ssl_context=trust)
+    except (ValueError, httpx.InvalidURL) as error:
+        # The value may hold a password.
+        raise ConfigurationError(
+            "MDHttpProxy is not an http or https URL", hint="write 'MDHttpProxy http://host:port'"
+        ) from error
+
+
+def _directory_origin(url: str) -> Origin:
+    origin = _origin(url)
+    if origin is None:
+        raise ConfigurationError(
+            f"'{printable(url, 200)}' is not the URL of a CA's directory",
+            hint="write the https:// URL that the CA names into MDCertificateAuthority",
+        )
+    scheme, host, _ = origin
+    if scheme != "https" and not _is_loopback(host):
+        raise ConfigurationError(
+            f"the CA's directory {printable(url, 200)} is not https",
+            hint="write https:// in MDCertificateAuthority; plain http is for loopback addresses only",
+        )
+    return origin
+
+
+def _origin(url: str) -> Origin | None:
+    """Return where a URL leads to, None for one that is not plainly http or https to a host."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return None
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        return None
+    if parsed.scheme not in _PORTS or not parsed.host or parsed.userinfo or parsed.fragment:
+        return None
+    return parsed.scheme, parsed.host, parsed.port or _PORTS[parsed.scheme]
+
+
+def _may_follow(directory: Origin, other: Origin) -> bool:
+    if _is_loopback(directory[1]):
+        return other[0] == "https" or _is_loopback(other[1])
+    return other[0] == "https" and not _is_loopback(other[1])
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+
+def _cause(error: BaseException, kind: type[_Error]) -> _Error | None:
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, kind):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"no connection within {CONNECT_TIMEOUT_SECONDS:.0f} s"
+    if isinstance(error, httpx.TimeoutException):
+        return "it took too long"
+    system = _cause(error, OSError)
+    if system is not None and system.strerror:
+        return printable(system.strerror)
+    return printable(str(error)) or type(error).__name__

@@ -1,8 +1,8 @@
 """What a CA's error means and what to do about it, for RFC 8555's types and the texts of known CAs.
 
-Rules: pure. A hint that ends in a command has the placeholder NAME in it, which `fill_name` replaces:
-the protocol does not know the managed domain. Texts of a CA are matched before types, because several
-CAs put very different things under `malformed` and `unauthorized`.
+Rules: pure. A hint that ends in a command has the placeholder NAME in it, which `fill_name`
+replaces: the protocol does not know the managed domain. Texts of a CA are matched before types,
+because several CAs put very different things under `malformed` and `unauthorized`.
 """
 
 from __future__ import annotations
@@ -67,17 +67,17 @@ def stops_account(detail: str) -> bool:
     return any(known.stops_account and pattern.search(detail) for pattern, known in _BY_TEXT)
 
 
-def advise(*, type: str, status: int, detail: str, host: str, purpose: Purpose) -> Advice:  # noqa: A002 - RFC 7807's word
-    """Say what a problem document means and what to do."""
+def advise(*, kind: str, status: int, detail: str, host: str, purpose: Purpose) -> Advice:
+    """Say what a problem document of type `kind` means and what to do."""
     portal = "SCM" if is_sectigo(host) else "the CA's portal"
     for pattern, known_text in _BY_TEXT:
         if pattern.search(detail):
             return _in(portal, known_text)
-    if type == MALFORMED and not detail and purpose is Purpose.NEW_ORDER:
+    if kind == MALFORMED and not detail and purpose is Purpose.NEW_ORDER:
         return _in(portal, _EMPTY_MALFORMED)
-    if type.startswith("urn:sectigo:params:acme:error:"):
+    if kind.startswith("urn:sectigo:params:acme:error:"):
         return _in(portal, _SUBSCRIPTION)
-    word = type.removeprefix(ACME_ERROR)
+    word = kind.removeprefix(ACME_ERROR)
     if word == "unauthorized":
         return _in(portal, _UNAUTHORIZED.get(purpose, _UNAUTHORIZED_OTHERWISE))
     return _in(portal, _BY_TYPE.get(word) or _by_status(status))
@@ -114,8 +114,8 @@ def _by_status(status: int) -> Advice:
 
 
 _SUBSCRIPTION = _human(
-    "the CA's subscription does not allow it: see balance, credit limit, expiry and the domains of the "
-    "plan in PORTAL",
+    "the CA's subscription does not allow it: see balance, credit limit, expiry and the domains of "
+    "the plan in PORTAL",
 )
 _EMPTY_MALFORMED = _human("the CA gave no reason: see in PORTAL whether the account may order it")
 
@@ -125,17 +125,17 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Advice], ...] = tuple(
         (
             r"not awaiting external account binding",
             _human(
-                "this external account binding was used before, with another account key: create a new "
-                "ACME account in PORTAL and put its key ID and HMAC key into MDExternalAccountBinding, or "
-                "copy the old account into the accounts folder of the store",
+                "this external account binding was used before, with another account key: create a "
+                "new ACME account in PORTAL and put its key ID and HMAC key into "
+                "MDExternalAccountBinding, or copy the old account into the store's accounts folder",
             ),
         ),
         (
             r"key identifier was not recognized|['\"]?kid['\"]? references a key",
             _configuration(
                 "the CA does not know the key ID: compare MDExternalAccountBinding and "
-                "MDCertificateAuthority with the ACME account in PORTAL (each endpoint, DV, OV or EV, has "
-                "its own accounts)"
+                "MDCertificateAuthority with the ACME account in PORTAL (each endpoint, DV, OV or "
+                "EV, has its own accounts)"
             ),
         ),
         (
@@ -148,45 +148,45 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Advice], ...] = tuple(
         (
             r"must include a value for the \W*externalAccountBinding",
             _configuration(
-                "set MDExternalAccountBinding with the key ID and HMAC key of the ACME account in PORTAL, "
-                "and see that MDContactEmail is set"
+                "set MDExternalAccountBinding with the key ID and HMAC key of the ACME account in "
+                "PORTAL, and see that MDContactEmail is set"
             ),
         ),
         (
             r"has not been delegated",
             _human(
-                "the domain is not delegated to the organisation of this ACME account: PORTAL > Domains > "
-                "Delegate (for a wildcard both example.org and *.example.org)"
+                "the domain is not delegated to the organisation of this ACME account: PORTAL > "
+                "Domains > Delegate (for a wildcard both example.org and *.example.org)"
             ),
         ),
         (
             r"preauthorized subject organization",
             _human(
-                "the names belong to several organisations: give each organisation's names an MDomain of "
-                "its own, or move the domains to one organisation in PORTAL"
+                "the names belong to several organisations: give each organisation's names an "
+                "MDomain of its own, or move the domains to one organisation in PORTAL"
             ),
         ),
         (
             r"account is currently suspended",
             _human(
-                "the whole account is suspended, so nothing more is asked of it in this run: see PORTAL > "
-                "ACME accounts, and the CA's status page",
+                "the whole account is suspended, so nothing more is asked of it in this run: see "
+                "PORTAL > ACME accounts, and the CA's status page",
                 stops_account=True,
             ),
         ),
         (
             r"account (is|has been|was) (deactivated|revoked)|deactivated account",
             _human(
-                "the account is deactivated at the CA: create a new ACME account in PORTAL and put its "
-                "values into MDExternalAccountBinding",
+                "the account is deactivated at the CA: create a new ACME account in PORTAL and put "
+                "its values into MDExternalAccountBinding",
                 stops_account=True,
             ),
         ),
         (
             r"no suitable certificate product",
             _human(
-                "the account has no certificate product that fits the order: see the certificate profile of "
-                "the ACME account in PORTAL, and MDProfile"
+                "the account has no certificate product that fits the order: see the certificate "
+                "profile of the ACME account in PORTAL, and MDProfile"
             ),
         ),
         (
@@ -197,8 +197,8 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Advice], ...] = tuple(
 )
 
 _UNAUTHORIZED_OTHERWISE = _human(
-    "the CA does not let this account do it: see in PORTAL that the account is active and that every "
-    "name is validated and assigned to it"
+    "the CA does not let this account do it: see in PORTAL that the account is active and that "
+    "every name is validated and assigned to it"
 )
 _UNAUTHORIZED = {
     Purpose.ACCOUNT: _configuration(
@@ -221,8 +221,8 @@ _BY_TYPE: dict[str, Advice] = {
     "alreadyRevoked": _human("the certificate is revoked already"),
     "agreementRequired": _configuration("write 'MDCertificateAgreement accepted'"),
     "badCSR": _human(
-        "the CA does not take this certificate request: see MDPrivateKeys, MDMustStaple and the names, "
-        "and the key types that the certificate profile in PORTAL allows"
+        "the CA does not take this certificate request: see MDPrivateKeys, MDMustStaple and the "
+        "names, and the key types that the certificate profile in PORTAL allows"
     ),
     "badNonce": _transient("nothing to do: the next run tries again"),
     "badPublicKey": _configuration("the CA does not take this kind of key: see MDPrivateKeys"),
@@ -232,8 +232,8 @@ _BY_TYPE: dict[str, Advice] = {
         "a CAA record of the domain forbids this CA: add one with its name ('dig CAA' shows them)"
     ),
     "connection": _transient(
-        "the CA could not connect to the host: see DNS, the firewall, and that port 80 (http-01) or 443 "
-        "(tls-alpn-01) reaches this Apache"
+        "the CA could not connect to the host: see DNS, the firewall, and that port 80 (http-01) "
+        "or 443 (tls-alpn-01) reaches this Apache"
     ),
     "dns": _transient("the CA could not look up a name: see its DNS records and name servers"),
     "externalAccountRequired": _configuration(
@@ -249,8 +249,8 @@ _BY_TYPE: dict[str, Advice] = {
     "orderNotReady": _transient("nothing to do: the order is read again by the next run"),
     "rateLimited": _transient("nothing to do: it is tried again when the CA allows it"),
     "rejectedIdentifier": _human(
-        "the CA does not issue for this name: see in PORTAL that it is validated and assigned to this "
-        "account, or take it out of the MDomain"
+        "the CA does not issue for this name: see in PORTAL that it is validated and assigned to "
+        "this account, or take it out of the MDomain"
     ),
     "serverInternal": _transient("nothing to do: the CA has trouble, the next run tries again"),
     "tls": _transient(

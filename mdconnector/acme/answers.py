@@ -1,7 +1,7 @@
-"""What a CA's answers are made of: JSON by type, links, waiting times, the directory, problem documents.
+"""What a CA's answers are made of: JSON by type, links, the directory, problem documents.
 
-Rules: pure. A member of the wrong type is a CaProtocolError that names it; a problem document is read as
-far as it makes sense. All words of a CA that people will see pass `printable`.
+Rules: pure. A member of the wrong type is a CaProtocolError that names it; a problem document is
+read as far as it makes sense. All words of a CA that people will see pass `printable`.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ def problem_error(
         problem_word(document, "detail") or problem_word(document, "title") or status_phrase(status)
     )
     to_judge = subproblems[0].type if kind == _COMPOUND and subproblems else kind
-    found = advise(type=to_judge, status=status, detail=detail, host=host, purpose=purpose)
+    found = advise(kind=to_judge, status=status, detail=detail, host=host, purpose=purpose)
     instance = problem_word(document, "instance")
     hint = f"{found.hint} (see {printable(instance)})" if instance else found.hint
     return CaProblemError(
@@ -265,7 +265,7 @@ def problem_error(
 def read_response(
     *, url: str, status: int, headers: Mapping[str, list[str]], body: bytes
 ) -> Response:
-    """Make a Response of raw parts; the names of the headers are in lower case. Raises CaProtocolError."""
+    """Make a Response of raw parts; header names are in lower case. Raises CaProtocolError."""
 
     def header(name: str) -> str | None:
         values = headers.get(name)

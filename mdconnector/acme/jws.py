@@ -1,4 +1,4 @@
-"""Signed requests and what is derived from the account key: JWS, External Account Binding, challenge values.
+"""What the account key signs and proves: requests, External Account Binding, challenges.
 
 Rules: pure. RS256 signs with the account key, HS256 with the binding's key; no value of either ever
 stands in a message.
@@ -38,8 +38,8 @@ def sign_request(
 ) -> bytes:
     """Return the body of one ACME request: a flattened JWS (RFC 8555 §6.2).
 
-    Without `payload` it is a POST-as-GET (§6.3); without `kid`, the account's URL, the public key itself
-    goes along.
+    Without `payload` it is a POST-as-GET (§6.3); without `kid`, the account's URL, the public key
+    itself goes along.
     """
     protected: dict[str, object] = {"alg": RS256.name, "nonce": nonce, "url": url}
     if kid is None:
@@ -56,7 +56,8 @@ def external_account_binding(
 ) -> dict[str, str]:
     """Return the member `externalAccountBinding` of a newAccount request (RFC 8555 §7.3.4).
 
-    `url` is that of newAccount. Raises ConfigurationError for an HMAC key that `decode_hmac` refuses.
+    `url` is that of newAccount. Raises ConfigurationError for an HMAC key that `decode_hmac`
+    refuses.
     """
     protected = {"alg": HS256.name, "kid": kid, "url": url}
     signed = _signing_input(protected, _json(public_jwk(account_key)))
@@ -64,9 +65,10 @@ def external_account_binding(
 
 
 def decode_hmac(text: str) -> bytes:
-    """Decode the HMAC key of MDExternalAccountBinding. Raises ConfigurationError, never with the value.
+    """Decode the HMAC key of MDExternalAccountBinding.
 
     Padding at the end is accepted, though mod_md stops reading there: the bytes are the same.
+    Raises ConfigurationError, never with the value in it.
     """
     unpadded = text.rstrip("=")
     hint = "copy it again from the CA's portal, as it stands there, without blanks or line breaks"
@@ -104,12 +106,12 @@ def thumbprint(key: rsa.RSAPrivateKey) -> str:
 
 
 def is_token(text: str) -> bool:
-    """Say whether a challenge's token is one that RFC 8555 §8 allows, and that may be a file's name."""
+    """Say whether a challenge's token is as RFC 8555 §8 allows, and so may be a file's name."""
     return _TOKEN.fullmatch(text) is not None
 
 
 def key_authorization(token: str, key: rsa.RSAPrivateKey) -> str:
-    """Return what proves control of a name (RFC 8555 §8.1). Raises ChallengeError for a hostile token."""
+    """Return what proves control of a name (RFC 8555 §8.1). Raises ChallengeError."""
     if not is_token(token):
         raise ChallengeError(
             "the CA's challenge carries a token that RFC 8555 does not allow",

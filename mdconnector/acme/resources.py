@@ -1,8 +1,9 @@
 """RFC 8555's resources as records, and the requests that make and read them.
 
 Rules: what a CA answers becomes a frozen record at once; a wrong type or an unknown status is a
-CaProtocolError. newOrder and finalize are never repeated blindly: after a lost answer the CA is asked
-what became of it. Nothing here touches a disk; the caller saves each record before the next request.
+CaProtocolError. newOrder and finalize are never repeated blindly: after a lost answer the CA is
+asked what became of it. Nothing here touches a disk; the caller saves each record before the next
+request.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ from mdconnector.printable import printable
 
 FIRST_POLL_SECONDS = 0.1
 LONGEST_POLL_SECONDS = 10.0
-# What a CA that names a waiting time gets at least; some name a day for a certificate that is there in minutes.
+# What a CA that names a waiting time gets at least; some name a day for a certificate that is there
+# in minutes.
 POLITE_POLL_SECONDS = 3.0
 FINALIZE_CHECK_WAITS_SECONDS = (0.0, 2.0, 5.0)
 MAX_ORDER_PAGES = 20
@@ -109,7 +111,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A challenge of whatever type (RFC 8555 §7.1.5, §8); some CAs' own types lack URL and token."""
+    """A challenge of any type (RFC 8555 §7.1.5, §8); some CAs' own types lack URL and token."""
 
     type: str
     url: str | None
@@ -133,7 +135,7 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A certificate chain as delivered, and where the CA keeps other ones of the same certificate."""
+    """A chain as delivered, and where the CA keeps other ones of the same certificate."""
 
     pem: bytes
     alternates: tuple[str, ...] = ()
@@ -149,8 +151,8 @@ def register_account(
 ) -> Account:
     """Register the key at the CA, or find its account: the same key gives the same account (§7.3).
 
-    The key must be durable before. `contact` is a URI. Raises ConfigurationError, before anything is
-    sent, where the CA asks for what is not configured.
+    The key must be durable before. `contact` is a URI. Raises ConfigurationError, before anything
+    is sent, where the CA asks for what is not configured.
     """
 
     def payload(directory: Directory) -> dict[str, object]:
@@ -205,9 +207,9 @@ def new_order(
 ) -> Order:
     """Place an order (§7.4).
 
-    `profile` and `replaces` are sent only to a CA that offers them. After a lost answer an open order
-    of the account for exactly these names, none of `known_orders`, is taken for ours (§7.1.2.1); where
-    the CA lists none, the order is placed once more.
+    `profile` and `replaces` are sent only to a CA that offers them. After a lost answer an open
+    order of the account for exactly these names, none of `known_orders`, is taken for ours
+    (§7.1.2.1); where the CA lists none, the order is placed once more.
     """
     directory = session.directory()
     request: dict[str, object] = {"identifiers": [{"type": "dns", "value": name} for name in names]}
@@ -262,8 +264,8 @@ def finalize(session: Session, account: Account, order: Order, csr_der: bytes) -
     """Hand in the CSR of a ready order, once (§7.4).
 
     After a lost answer, or one that says it was done before, the order is read and returned as it
-    stands. Where it still stands at `ready` after some seconds, CaUnreachableError is raised: whoever
-    tries again has read the order first.
+    stands. Where it still stands at `ready` after some seconds, CaUnreachableError is raised:
+    whoever tries again has read the order first.
     """
     if order.status in (OrderStatus.PROCESSING, OrderStatus.VALID):
         return order
@@ -305,8 +307,8 @@ def fetch_chain(session: Session, account: Account, order: Order) -> bytes:
 def fetch_certificate(session: Session, account: Account, url: str) -> Chain:
     """Fetch one chain by its URL; a cut or garbled one is fetched once more.
 
-    What the CA calls its content does not matter, PEM and DER are told apart by what they are. A single
-    certificate is completed by its `up` links (mod_md: md_acme_drive.c, get_chain).
+    What the CA calls its content does not matter, PEM and DER are told apart by what they are. A
+    single certificate is completed by its `up` links (mod_md: md_acme_drive.c, get_chain).
     """
     try:
         return _certificate(session, account, url)
@@ -344,8 +346,8 @@ def explain_invalid(session: Session, account: Account, order: Order) -> CaProbl
 def poll_delay_seconds(retry_after_seconds: float | None, polls_so_far: int) -> float:
     """Return how long to wait before an order is read again.
 
-    The interval grows to 10 s; a CA's Retry-After is kept to as far as it lies below that, because some
-    name a day for a certificate that is there in minutes.
+    The interval grows to 10 s; a CA's Retry-After is kept to as far as it lies below that, because
+    some name a day for a certificate that is there in minutes.
     """
     growing = min(FIRST_POLL_SECONDS * 2.0 ** min(polls_so_far, 30), LONGEST_POLL_SECONDS)
     if retry_after_seconds is None:
@@ -404,7 +406,7 @@ def _new_account(
 
 
 def _ask_directory(session: Session, request: Callable[[Directory], Response]) -> Response:
-    """Send a request to an address of the directory, which may be a remembered one that has moved."""
+    """Send a request to an address of the directory; a remembered one may have moved."""
     try:
         return request(session.directory())
     except CaProblemError as error:

@@ -1,9 +1,10 @@
 """One conversation with one CA: TLS trust, nonces, retries, and what an answer may be.
 
-Rules: the only module that speaks HTTP, and the only one that repeats a request. HTTPS only, save for
-loopback hosts; no redirects; nothing is sent to an origin that neither the directory's address nor the
-directory itself names. Answers are read under caps, never decompressed. A request that must not happen
-twice is repeated only where no byte of it can have left this machine. A session is shared by threads.
+Rules: the only module that speaks HTTP, and the only one that repeats a request. HTTPS only, save
+for loopback hosts; no redirects; nothing is sent to an origin that neither the directory's address
+nor the directory itself names. Answers are read under caps, never decompressed. A request that must
+not happen twice is repeated only where no byte of it can have left this machine. A session is
+shared by threads.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ MAX_BAD_NONCES = 10
 RETRY_WAITS_SECONDS = (1.0, 3.0)
 LONGEST_RETRY_WAIT_SECONDS = 10.0
 _MAX_KEPT_NONCES = 64
-# Shorter than the idle time-outs of common front ends, so that few requests meet a closing connection.
+# Shorter than the idle time-outs of common front ends, so that few requests meet a closing
+# connection.
 _KEEPALIVE_SECONDS = 5.0
 
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY")
@@ -68,8 +70,8 @@ class CaUntrustedError(CaUnreachableError):
 class Session:
     """One CA, by its directory URL, for one run and any number of threads.
 
-    `ca_certificates` replaces the system's trust store (MDCACertificateFile); `remembered` saves the
-    request for the directory; `transport` and `sleep` are for tests.
+    `ca_certificates` replaces the system's trust store (MDCACertificateFile); `remembered` saves
+    the request for the directory; `transport` and `sleep` are for tests.
     """
 
     def __init__(
@@ -140,8 +142,8 @@ class Session:
     def directory(self) -> Directory:
         """Return what the CA offers: remembered, or read once.
 
-        A CA whose directory cannot be had is asked at most three times; from then on the same error is
-        raised to everybody.
+        A CA whose directory cannot be had is asked at most three times; from then on the same error
+        is raised to everybody.
         """
         with self._contact_lock:
             if self._directory is None:
@@ -151,7 +153,7 @@ class Session:
             return self._directory
 
     def forget_remembered(self) -> bool:
-        """Read the directory anew if it was a remembered one; say whether it says something else now.
+        """Read the directory anew if it was a remembered one; say whether it has changed.
 
         For answers that make one think that the CA's addresses have changed.
         """
@@ -190,9 +192,9 @@ class Session:
     ) -> Response:
         """Send a signed request; without `payload` a POST-as-GET.
 
-        One that is not `repeatable` is sent again only where nothing of it can have left this machine;
-        else CaUnreachableError tells by `request_sent` that its fate is unknown. Once the CA has called
-        the account suspended, every further request of it raises that error.
+        One that is not `repeatable` is sent again only where nothing of it can have left this
+        machine; else CaUnreachableError tells by `request_sent` that its fate is unknown. Once the
+        CA has called the account suspended, every further request of it raises that error.
         """
         if kid is not None and kid in self._stopped_accounts:
             raise self._stopped_accounts[kid]
@@ -255,7 +257,7 @@ class Session:
             raise CaProtocolError(
                 f"the CA names an address that is not safe to follow: {printable(url, 200)}",
                 url=self.directory_url,
-                hint="only https is followed, and this host's own addresses only from a CA on this host",
+                hint="only https is followed, and to this host only from a CA on this host",
             )
         return origin
 
@@ -263,7 +265,7 @@ class Session:
         origin = _origin(url)
         if origin is None or origin not in self._origins:
             raise CaProtocolError(
-                f"the CA points to an address that its directory does not name: {printable(url, 200)}",
+                f"the CA points to where its directory does not: {printable(url, 200)}",
                 url=self.directory_url,
                 hint="nothing was sent there; ask the CA whether this address is its own",
             )
@@ -379,7 +381,7 @@ class Session:
         encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             raise CaProtocolError(
-                f"the CA's answer is compressed ({printable(encoding, 40)}), which was not asked for",
+                f"the CA's answer is compressed unasked ({printable(encoding, 40)})",
                 url=url,
             )
         content = bytearray()
@@ -446,12 +448,12 @@ class Session:
     def _trust_hint(self) -> str:
         if self._ca_certificates is None:
             return (
-                "if it is the right server, name a file with its root certificate in MDCACertificateFile "
-                "(it then replaces the system's trust store)"
+                "if it is the right server, name a file with its root certificate in "
+                "MDCACertificateFile (it then replaces the system's trust store)"
             )
         return (
-            f"{self._ca_certificates}, which MDCACertificateFile names, must hold its root certificate; "
-            "the system's trust store is not asked besides"
+            f"{self._ca_certificates}, which MDCACertificateFile names, must hold its root "
+            "certificate; the system's trust store is not asked besides"
         )
 
     def _connection_hint(self) -> str:
@@ -460,8 +462,8 @@ class Session:
         variables = [name for name in _PROXY_VARIABLES if os.environ.get(name)]
         if variables:
             return (
-                f"the environment's {', '.join(variables)} is not used; if this host needs a proxy, name "
-                "it in MDHttpProxy"
+                f"the environment's {', '.join(variables)} is not used; if this host needs a "
+                "proxy, name it in MDHttpProxy"
             )
         return f"see that this host can reach {self.host}; a proxy is named in MDHttpProxy"
 
@@ -482,7 +484,7 @@ _this_request = threading.local()
 
 
 class _PunctualSocket(ssl.SSLSocket):
-    """A TLS socket whose time-outs end with the request: httpx bounds each read, never their sum."""
+    """A TLS socket whose time-outs end with the request: httpx bounds reads, not their sum."""
 
     def settimeout(self, value: float | None) -> None:
         ends_at: float = getattr(_this_request, "ends_at", math.inf)
@@ -553,7 +555,7 @@ def _directory_origin(url: str) -> Origin:
     if scheme != "https" and not _is_loopback(host):
         raise ConfigurationError(
             f"the CA's directory {printable(url, 200)} is not https",
-            hint="write https:// in MDCertificateAuthority; plain http is for loopback addresses only",
+            hint="write https:// in MDCertificateAuthority; http is for loopback addresses only",
         )
     return origin
 

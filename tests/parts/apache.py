@@ -129,11 +129,14 @@ class Apache:
     def is_running(self) -> bool:
         """Whether the process that the PidFile names lives and is this Apache."""
         try:
-            pid = self.pid
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            return self.pid in self.processes()
         except (OSError, ValueError):
             return False
-        return is_alive(pid) and str(self.config).encode() in arguments
+
+    def processes(self) -> tuple[int, ...]:
+        """Return the living processes of this Apache, found by its configuration's path."""
+        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return tuple(pid for pid in pids if self._is_mine(_arguments(pid)) and is_alive(pid))
 
     @property
     def generation(self) -> int:
@@ -150,7 +153,7 @@ class Apache:
         """Start Apache and return when it accepts connections; raise with its words if not."""
         self._run("-k", "start")
         try:
-            wait_until(lambda: self.is_running and accepts(self.http_port), "Apache to listen")
+            wait_until(self._is_ready, "Apache to listen")
         except TimeoutError as error:
             self.kill()
             raise TimeoutError(f"{error}\n{self.error_log()}") from None
@@ -216,18 +219,23 @@ class Apache:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _is_mine(self, arguments: list[bytes]) -> bool:
+        program = str(self.binary).encode()
+        return arguments[:1] == [program] and str(self.config).encode() in arguments
+
+    def _is_ready(self) -> bool:
+        return self.is_running and len(self.processes()) > 1 and accepts(self.http_port)
+
     def _end(self, with_signal: signal.Signals) -> None:
         if not self.is_running:
             return
-        pid, children = self.pid, _children(self.pid)
-        os.kill(pid, with_signal)
-        wait_until(lambda: not is_alive(pid), "Apache to end")
+        os.kill(self.pid, with_signal)
+        wait_until(lambda: not self.is_running, "Apache to end")
         if with_signal is signal.SIGKILL:
-            for child in children:
-                if is_alive(child):
-                    os.kill(child, signal.SIGKILL)
-            self.pid_file.unlink(missing_ok=True)
-        wait_until(lambda: not any(map(is_alive, children)), "Apache's children to end")
+            self.pid_file.unlink()
+            for child in self.processes():
+                os.kill(child, signal.SIGKILL)
+        wait_until(lambda: not self.processes(), "Apache's children to end")
 
     def _run(self, *arguments: str) -> str:
         done = self._call(*arguments)
@@ -254,8 +262,8 @@ def _load(name: str) -> str:
     return f"LoadModule {name}_module {MODULES_FOLDER}/mod_{name}.so"
 
 
-def _children(pid: int) -> tuple[int, ...]:
+def _arguments(pid: int) -> list[bytes]:
     try:
-        return tuple(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-    except FileNotFoundError:
-        return ()
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []

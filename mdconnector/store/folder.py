@@ -41,17 +41,23 @@ class EntryExistsError(StoreError):
     """Something lies already where a new entry was to appear; nothing was changed."""
 
 
+class UnsafeEntryError(StoreError):
+    """Something is not what it may be here: a link, no regular file, too big, of another owner."""
+
+
 class Folder:
     """An open folder; close it, or use it as a context manager.
 
-    `path` is for messages only: what is done goes through the handle `fd`.
+    `path` is for messages only: what is done goes through the handle `fd`. `new_uid` owns whatever
+    is made in it and below it, unless a call names another; -1: whoever runs this.
     """
 
-    __slots__ = ("_path", "fd")
+    __slots__ = ("_path", "fd", "new_uid")
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str, new_uid: int = -1) -> None:
         self.fd = fd
         self._path = path
+        self.new_uid = new_uid
 
     @classmethod
     def open_base(cls, path: Path) -> Folder:
@@ -105,7 +111,7 @@ class Folder:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise self._not_a("folder", name) from None
             raise store_error(error, self.path_of(name), "cannot be opened") from error
-        folder = Folder(fd, self.path_of(name))
+        folder = Folder(fd, self.path_of(name), self.new_uid)
         if owners is not None and (owner := os.fstat(fd).st_uid) not in owners:
             folder.close()
             raise _wrong_owner(self.path_of(name), owner, owners)
@@ -127,12 +133,12 @@ class Folder:
             fd = self._open_new(name)
         except OSError as error:
             raise store_error(error, self.path_of(name), "cannot be opened") from error
-        folder = Folder(fd, self.path_of(name))
+        folder = Folder(fd, self.path_of(name), self.new_uid)
         try:
             if os.fstat(fd).st_uid != os.geteuid():
                 raise StoreError("it was replaced while it was made", path=self.path_of(name))
             os.fchmod(fd, mode)
-            _chown(fd, uid, gid)
+            _chown(fd, self.new_uid if uid == -1 else uid, gid)
             os.fsync(fd)
             os.fsync(self.fd)
         except OSError as error:
@@ -216,6 +222,25 @@ class Folder:
             return False
         return True
 
+    def open_lock(self, name: str, mode: int) -> int:
+        """Open a lock file for reading and writing, made where it is absent; its handle is yours.
+
+        It keeps the mode that it has; nothing but a regular file is opened.
+        """
+        self._check(name)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, mode, dir_fd=self.fd)
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                os.close(fd)
+                raise self._not_a("regular file", name)
+            if self.new_uid not in (-1, status.st_uid):
+                os.fchown(fd, self.new_uid, -1)
+        except OSError as error:
+            raise store_error(error, self.path_of(name), "cannot be opened") from error
+        return fd
+
     def sync(self) -> None:
         """Make the names in this folder durable."""
         try:
@@ -297,12 +322,12 @@ class Folder:
                 os.close(fd)
             return os.open(name, _FOLDER_FLAGS, dir_fd=self.fd)
 
-    def _not_a(self, kind: str, name: str) -> StoreError:
+    def _not_a(self, kind: str, name: str) -> UnsafeEntryError:
         status = self.stat(name)
         found = (
             " but a symbolic link" if status is not None and stat.S_ISLNK(status.st_mode) else ""
         )
-        return StoreError(
+        return UnsafeEntryError(
             f"it is not a {kind}{found}",
             path=self.path_of(name),
             hint="find out who put it there, and move it away",
@@ -316,7 +341,7 @@ class Folder:
         if owners is not None and status.st_uid not in owners:
             raise _wrong_owner(self.path_of(name), status.st_uid, owners)
         if owners is not None and status.st_nlink != 1:
-            raise StoreError(
+            raise UnsafeEntryError(
                 "the file has a second name elsewhere (hard link)", path=self.path_of(name)
             )
         if status.st_size > max_bytes:
@@ -343,7 +368,7 @@ class Folder:
             raise store_error(error, self.path_of(name), "cannot be written") from error
         try:
             try:
-                _fill(fd, data, mode, uid, gid)
+                _fill(fd, data, mode, self.new_uid if uid == -1 else uid, gid)
             finally:
                 os.close(fd)
             put(temporary)
@@ -415,17 +440,17 @@ def _hint(number: int | None) -> str | None:
     return None
 
 
-def _wrong_owner(path: str, owner: int, owners: frozenset[int]) -> StoreError:
+def _wrong_owner(path: str, owner: int, owners: frozenset[int]) -> UnsafeEntryError:
     allowed = " or ".join(str(uid) for uid in sorted(owners))
-    return StoreError(
+    return UnsafeEntryError(
         f"it belongs to uid {owner}, not to uid {allowed}",
         path=path,
         hint="find out who put it there, and move it away",
     )
 
 
-def _too_big(path: str, max_bytes: int) -> StoreError:
-    return StoreError(
+def _too_big(path: str, max_bytes: int) -> UnsafeEntryError:
+    return UnsafeEntryError(
         f"the file has more than {max_bytes} bytes",
         path=path,
         hint="find out who put it there, and move it away",

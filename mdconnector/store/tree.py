@@ -118,6 +118,7 @@ class Store:
         with _unsafe(path):
             base = Folder.open_base(path)
         store_uid = base.status().st_uid
+        base.new_uid = store_uid if os.geteuid() == 0 and store_uid != 0 else -1
         owners = StoreOwners(store_uid, httpd_user_uid if mod_md_loaded else None, httpd_group_gid)
         store = cls(path, base, owners, read_only=read_only)
         if not read_only:
@@ -166,16 +167,21 @@ class Store:
 
     def group(self, name: str) -> Folder | None:
         """Open one of mod_md's groups with a new handle; None where it is absent."""
-        return self.base.open(name)
+        folder = self.base.open(name)
+        if folder is not None:
+            folder.new_uid = self.uid_for(name)
+        return folder
 
     def make_group(self, name: str) -> Folder:
         """Open one of mod_md's groups, made with mod_md's mode and owner where it is absent."""
-        return self.base.make(name, GROUP_MODES[name], uid=self.uid_for(name))
+        folder = self.base.make(name, GROUP_MODES[name], uid=self.uid_for(name))
+        folder.new_uid = self.uid_for(name)
+        return folder
 
     def make_in_group(self, group: str, name: str) -> Folder:
         """Open a folder in a group, made with mod_md's mode and owner where it is absent."""
         with self.make_group(group) as folder:
-            return folder.make(name, GROUP_MODES[group], uid=self.uid_for(group))
+            return folder.make(name, GROUP_MODES[group])
 
     def uid_for(self, group: str) -> int:
         """Return the owner for what is made in a group or in mdconnector/; -1: leave it."""
@@ -183,14 +189,14 @@ class Store:
             return -1
         if group in HTTPD_GROUPS and self.owners.httpd_uid is not None:
             return self.owners.httpd_uid
-        return self.owners.store_uid or -1
+        return self.base.new_uid
 
     def own(self, *parts: str, create: bool = False) -> Folder | None:
         """Open mdconnector/ or a folder below it; None where it is absent and not to be made."""
         folder = self.base
         for part in (OWN_FOLDER, *parts):
             if create:
-                folder = folder.make(part, OWN_MODE, uid=self.uid_for(OWN_FOLDER))
+                folder = folder.make(part, OWN_MODE)
             else:
                 found = folder.open(part)
                 if found is None:
@@ -309,7 +315,7 @@ class Store:
                 hint=f"{_HINT_RESTORE}; or move accounts/ away, and new accounts are registered",
             )
         passphrase = secrets.token_bytes(PASSPHRASE_BYTES)
-        self.base.create(STORE_FILE, render_store(passphrase), 0o600, uid=self.uid_for(OWN_FOLDER))
+        self.base.create(STORE_FILE, render_store(passphrase), 0o600)
         self.base.sync()
 
     def _has_encrypted_keys(self) -> bool:

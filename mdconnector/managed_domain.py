@@ -175,6 +175,8 @@ class VirtualHost:
     ssl: bool
     declared_at: SourceLine
     is_base: bool = False
+    port: int = 0
+    """httpd's own port of the vhost: ServerName's, else the first address's; 0 where neither says one"""
     document_root: str | None = None
     protocols: tuple[str, ...] = ()
     certificate_pairs: tuple[CertificatePair, ...] = ()

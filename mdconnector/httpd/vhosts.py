@@ -1,0 +1,432 @@
+"""Read Listen addresses, virtual hosts and the server's own facts from the directive tree. Pure.
+
+Rules: those of httpd's core, mod_ssl and mod_remoteip. A virtual host inherits from the main server what
+it does not say itself; where its lines stand does not matter. Names are never resolved: a virtual host
+without a ServerName on an address of its own has no name here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mdconnector.httpd.evaluator import Directive
+from mdconnector.managed_domain import (
+    Address,
+    CertificatePair,
+    Finding,
+    Severity,
+    SourceLine,
+    VirtualHost,
+)
+
+_NO_ADMIN = "[no address given]"  # httpd.h, DEFAULT_ADMIN
+_ANY_HOSTS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - compared with, never bound
+_DOMAIN_SECTIONS = frozenset({"mdomain", "mdomainset"})
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One Listen line; `protocol` is in lower case: https on port 443 and http elsewhere unless named."""
+
+    address: Address
+    protocol: str
+    declared_at: SourceLine
+
+
+@dataclass(frozen=True, slots=True)
+class VhostSection:
+    """One <VirtualHost> with the directive it was read from."""
+
+    vhost: VirtualHost
+    directive: Directive
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What the tree says about the server as a whole and about every virtual host, in the order of the files."""
+
+    base: VirtualHost
+    sections: tuple[VhostSection, ...]
+    listens: tuple[Listen, ...]
+    user: str | None
+    group: str | None
+    pid_file: str | None
+    """as written; relative to DefaultRuntimeDir"""
+    runtime_dir: str | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def vhosts(self) -> tuple[VirtualHost, ...]:
+        """Every <VirtualHost>, in the order of the files."""
+        return tuple(section.vhost for section in self.sections)
+
+
+@dataclass(slots=True)
+class _OwnLines:
+    """What one server's own lines say; None where they say nothing."""
+
+    server_name: str | None = None
+    port: int | None = None
+    """None: no ServerName line; 0: one without a port"""
+    aliases: list[str] = field(default_factory=list)
+    admin: str | None = None
+    contact: str | None = None
+    ssl: str | None = None
+    protocols: tuple[str, ...] = ()
+    protocol: str | None = None
+    document_root: str | None = None
+    certificate_files: list[tuple[str, SourceLine]] = field(default_factory=list)
+    key_files: list[str] = field(default_factory=list)
+    proxy_protocol: bool | None = None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One <VirtualHost> before inheritance."""
+
+    directive: Directive
+    addresses: tuple[Address, ...]
+    default_port: int
+    own: _OwnLines
+
+
+def read_servers(
+    directives: Iterable[Directive], *, server_root: str, main_file: str = ""
+) -> Servers:
+    """Read the main server and all virtual hosts; what cannot be understood becomes a finding."""
+    reading = _Reading(server_root)
+    reading.read_main(directives)
+    listens = tuple(reading.listens)
+    base = _base_server(reading, main_file)
+    proxied = _proxied_addresses(reading)
+    by_listener = {_socket(listen.address): listen.protocol for listen in reversed(listens)}
+    return Servers(
+        base=base,
+        sections=tuple(
+            VhostSection(
+                _finish(draft, reading.own, base, by_listener=by_listener, proxied=proxied),
+                draft.directive,
+            )
+            for draft in reading.drafts
+        ),
+        listens=listens,
+        user=reading.values.get("user"),
+        group=reading.values.get("group"),
+        pid_file=reading.values.get("pidfile"),
+        runtime_dir=reading.values.get("defaultruntimedir"),
+        findings=tuple(reading.findings),
+    )
+
+
+class _Reading:
+    """One walk over the tree."""
+
+    __slots__ = ("drafts", "findings", "listens", "own", "server_root", "values")
+
+    def __init__(self, server_root: str) -> None:
+        self.server_root = server_root
+        self.own = _OwnLines()
+        self.drafts: list[_Draft] = []
+        self.listens: list[Listen] = []
+        self.values: dict[str, str] = {}
+        self.findings: list[Finding] = []
+
+    def read_main(self, directives: Iterable[Directive]) -> None:
+        for directive in directives:
+            key = directive.key
+            if key == "virtualhost":
+                self._read_vhost(directive)
+            elif key in _DOMAIN_SECTIONS:
+                self._read_vhosts_within(directive)
+            elif key == "listen":
+                self._read_listen(directive)
+            elif key in _MAIN_ONLY:
+                if directive.words:
+                    self.values[key] = directive.words[0]
+            elif key in _OWN_KEYS:
+                self._read_own(self.own, directive)
+
+    def _read_vhosts_within(self, section: Directive) -> None:
+        for directive in section.children:
+            if directive.key == "virtualhost":
+                self._read_vhost(directive)
+
+    def _read_vhost(self, directive: Directive) -> None:
+        own = _OwnLines()
+        for child in directive.children:
+            if child.key in _OWN_KEYS:
+                self._read_own(own, child)
+        default_port = self.own.port or 0
+        self.drafts.append(
+            _Draft(directive, self._vhost_addresses(directive, default_port), default_port, own)
+        )
+
+    def _vhost_addresses(self, directive: Directive, default_port: int) -> tuple[Address, ...]:
+        addresses = []
+        for word in directive.words:
+            address = parse_address(word)
+            if address is None:
+                self._error(
+                    "bad-vhost-address",
+                    directive,
+                    f"'{word}' is not an address for <VirtualHost>",
+                    "write *:443, 192.0.2.1:443 or [2001:db8::1]:443; several are separated by blanks",
+                )
+            elif address.port is None and default_port and not word.endswith("*"):
+                addresses.append(Address(address.host, default_port))
+            else:
+                addresses.append(address)
+        if not directive.words:
+            self._error(
+                "bad-vhost-address",
+                directive,
+                "<VirtualHost> names no address",
+                "write <VirtualHost *:443>",
+            )
+        return tuple(addresses)
+
+    def _read_listen(self, directive: Directive) -> None:
+        words = directive.words
+        address = parse_address(words[0]) if words else None
+        if address is None and words and words[0].isdigit():
+            address = Address("*", int(words[0]))
+        if address is None or not address.port or address.port > 65535:
+            self._error(
+                "bad-listen",
+                directive,
+                f"'{directive.args}' is not an address to listen on",
+                "write Listen 443 or Listen 192.0.2.1:443",
+            )
+            return
+        named = [word for word in words[1:3] if not word.lower().startswith("options=")]
+        protocol = named[0].lower() if named else "https" if address.port == 443 else "http"
+        self.listens.append(Listen(address, protocol, directive.at))
+
+    def _read_own(self, own: _OwnLines, directive: Directive) -> None:
+        words = directive.words
+        if not words:
+            return
+        word = words[0]
+        match directive.key:
+            case "servername":
+                self._read_server_name(own, directive)
+            case "serveralias":
+                own.aliases.extend(words)
+            case "serveradmin":
+                own.admin = None if word == _NO_ADMIN else word
+            case "mdcontactemail":
+                own.contact = word
+            case "sslengine":
+                self._read_ssl_engine(own, directive)
+            case "protocols":
+                own.protocols += words
+            case "protocol":
+                own.protocol = word.lower()
+            case "documentroot":
+                own.document_root = self._absolute(word)
+            case "sslcertificatefile":
+                own.certificate_files.append((self._absolute(word), directive.at))
+            case "sslcertificatekeyfile":
+                own.key_files.append(self._absolute(word))
+            case "remoteipproxyprotocol":
+                own.proxy_protocol = word.lower() == "on"
+
+    def _read_server_name(self, own: _OwnLines, directive: Directive) -> None:
+        word = directive.words[0]
+        host, colon, port = word.partition("://")[2].partition(":")
+        if "://" not in word:
+            host, colon, port = word.partition(":")
+        if any(character in word for character in "*?[]") or not host:
+            self._error(
+                "bad-server-name",
+                directive,
+                f"'{word}' is not a name for ServerName",
+                "ServerName takes one name; patterns belong in ServerAlias",
+            )
+            return
+        own.server_name = host
+        own.port = int(port) if colon and port.isdigit() else 0
+
+    def _read_ssl_engine(self, own: _OwnLines, directive: Directive) -> None:
+        word = directive.words[0].lower()
+        if word not in {"on", "off", "optional"}:
+            self._error(
+                "bad-ssl-engine",
+                directive,
+                f"'{directive.words[0]}' is not a value for SSLEngine",
+                "write SSLEngine on",
+            )
+            return
+        own.ssl = word
+
+    def _absolute(self, path: str) -> str:
+        return posixpath.normpath(posixpath.join(self.server_root, path))
+
+    def _error(self, code: str, directive: Directive, message: str, hint: str) -> None:
+        self.findings.append(Finding(code, Severity.ERROR, str(directive.at), message, hint))
+
+
+_MAIN_ONLY = frozenset({"user", "group", "pidfile", "defaultruntimedir"})
+_OWN_KEYS = frozenset(
+    {
+        "servername",
+        "serveralias",
+        "serveradmin",
+        "mdcontactemail",
+        "sslengine",
+        "protocols",
+        "protocol",
+        "documentroot",
+        "sslcertificatefile",
+        "sslcertificatekeyfile",
+        "remoteipproxyprotocol",
+    }
+)
+
+
+def parse_address(text: str) -> Address | None:
+    """Read `*`, `_default_:443`, `192.0.2.1:*`, `[2001:db8::1]:443`, `name:80`; None where it is none of them."""
+    host, colon, port = text, "", ""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or not _is_ipv6(host) or (rest and not rest.startswith(":")):
+            return None
+        colon, port = rest[:1], rest[1:]
+    elif ":" in text:
+        host, colon, port = text.rpartition(":")
+        if ":" in host:
+            return None
+    elif text.isdigit():
+        return None
+    if not host or (colon and not (port == "*" or _is_port(port))):
+        return None
+    if host.lower() == "_default_":
+        host = "*"
+    return Address(host, int(port) if port.isdigit() else None)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) <= 65535
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_any_address(address: Address) -> bool:
+    """Say whether an address stands for all of the machine's."""
+    return address.host in _ANY_HOSTS
+
+
+def _socket(address: Address) -> tuple[str, int | None]:
+    return "*" if address.host in _ANY_HOSTS else address.host.lower(), address.port
+
+
+def _base_server(reading: _Reading, main_file: str) -> VirtualHost:
+    own = reading.own
+    return VirtualHost(
+        server_name=own.server_name or "",
+        aliases=(),
+        addresses=(),
+        ssl=own.ssl in {"on", "optional"},
+        declared_at=SourceLine(main_file, 0),
+        is_base=True,
+        port=own.port or 0,
+        document_root=own.document_root,
+        protocols=own.protocols,
+        certificate_pairs=_pairs(own.certificate_files, own.key_files),
+        server_admin=own.admin,
+        contact_email=own.contact,
+        proxy_protocol=bool(own.proxy_protocol),
+    )
+
+
+def _finish(
+    draft: _Draft,
+    main: _OwnLines,
+    base: VirtualHost,
+    *,
+    by_listener: dict[tuple[str, int | None], str],
+    proxied: frozenset[tuple[str, int | None]],
+) -> VirtualHost:
+    own = draft.own
+    first_port = draft.addresses[0].port if draft.addresses else None
+    # mod_ssl appends a vhost's files to the main server's and pairs them by position
+    certificates = main.certificate_files + own.certificate_files
+    return VirtualHost(
+        server_name=_inherited_name(draft, base),
+        aliases=tuple(own.aliases),
+        addresses=draft.addresses,
+        ssl=_ssl_is_on(draft, main, by_listener, has_certificates=bool(certificates)),
+        declared_at=draft.directive.at,
+        port=own.port if own.port is not None else first_port or draft.default_port,
+        document_root=own.document_root or base.document_root,
+        protocols=own.protocols or base.protocols,
+        certificate_pairs=_pairs(certificates, main.key_files + own.key_files),
+        server_admin=own.admin or base.server_admin,
+        contact_email=own.contact,
+        proxy_protocol=_is_proxied(draft, base, proxied),
+    )
+
+
+def _inherited_name(draft: _Draft, base: VirtualHost) -> str:
+    """httpd: vhost.c, ap_fini_vhost_config."""
+    if draft.own.server_name is not None:
+        return draft.own.server_name
+    return base.server_name if any(map(is_any_address, draft.addresses)) else ""
+
+
+def _ssl_is_on(
+    draft: _Draft,
+    main: _OwnLines,
+    by_listener: dict[tuple[str, int | None], str],
+    *,
+    has_certificates: bool,
+) -> bool:
+    """mod_ssl: ssl_engine_init.c, ssl_init_Module; listen.c, ap_setup_listeners."""
+    engine = draft.own.ssl or main.ssl
+    if engine is not None:
+        return engine != "off"
+    if not has_certificates:
+        return False
+    protocol = draft.own.protocol or main.protocol
+    if protocol is None:
+        found = (by_listener.get(_socket(address)) for address in draft.addresses)
+        protocol = next((one for one in found if one is not None), "http")
+    return protocol == "https"
+
+
+def _pairs(
+    certificates: list[tuple[str, SourceLine]], keys: list[str]
+) -> tuple[CertificatePair, ...]:
+    return tuple(
+        CertificatePair(path, keys[index] if index < len(keys) else path, at)
+        for index, (path, at) in enumerate(certificates)
+    )
+
+
+def _proxied_addresses(reading: _Reading) -> frozenset[tuple[str, int | None]]:
+    # mod_remoteip switches the protocol per address, whichever vhost says so
+    return frozenset(
+        _socket(address)
+        for draft in reading.drafts
+        if draft.own.proxy_protocol
+        for address in draft.addresses
+    )
+
+
+def _is_proxied(
+    draft: _Draft, base: VirtualHost, proxied: frozenset[tuple[str, int | None]]
+) -> bool:
+    if draft.own.proxy_protocol is not None:
+        return draft.own.proxy_protocol
+    if base.proxy_protocol:
+        return True
+    return any(_socket(address) in proxied for address in draft.addresses)

@@ -127,7 +127,7 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Advice], ...] = tuple(
             _human(
                 "this external account binding was used before, with another account key: create a "
                 "new ACME account in PORTAL and put its key ID and HMAC key into "
-                "MDExternalAccountBinding, or copy the old account into the store's accounts folder",
+                "MDExternalAccountBinding, or copy the old account into this store",
             ),
         ),
         (

@@ -100,9 +100,9 @@ def public_jwk(key: rsa.RSAPrivateKey) -> dict[str, str]:
     return {name: str(members[name]) for name in ("e", "kty", "n")}
 
 
-def thumbprint(key: rsa.RSAPrivateKey) -> str:
+def thumbprint(key: rsa.RSAPrivateKey | rsa.RSAPublicKey) -> str:
     """Return the account key's thumbprint (RFC 7638) as base64url."""
-    return _base64url(JWKRSA(key=key.public_key()).thumbprint())
+    return _base64url(JWKRSA(key=key).thumbprint())
 
 
 def is_token(text: str) -> bool:

@@ -41,8 +41,8 @@ ThreadsPerChild 8
 MaxRequestWorkers 16
 Define HTTP_PORT {http_port}
 Define HTTPS_PORT {ssl_port}
-Listen 127.0.0.1:${{HTTP_PORT}}
-Listen 127.0.0.1:${{HTTPS_PORT}} https
+Listen {address}:${{HTTP_PORT}}
+Listen {address}:${{HTTPS_PORT}} https
 SSLSessionCache "shmcb:{root}/run/sessions(65536)"
 DocumentRoot "{root}/htdocs"
 <Directory "{root}">
@@ -57,6 +57,8 @@ _MD = """\
 MDStoreDir "{store}"
 MDPortMap http:{http_port} https:{ssl_port}
 MDRenewMode {renew_mode}
+"""
+_MD_STATUS = """\
 <Location "/md-status">
     SetHandler md-status
 </Location>
@@ -67,7 +69,8 @@ class Apache:
     """One private Apache; `sites` are the files of its sites-enabled, by name.
 
     `${HTTP_PORT}` and `${HTTPS_PORT}` are defined for the sites. `main_extra` stands before them in
-    the main file (see `Pebble.directives`).
+    the main file (see `Pebble.directives`). Without mod_md its lines stand where only mdconnector
+    reads them.
     """
 
     def __init__(
@@ -84,8 +87,10 @@ class Apache:
         renew_mode: str = "manual",
         log_level: str = "warn md:debug",
         store: Path | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self.root = folder
+        self.address = address
         self.http_port = http_port or free_port()
         self.ssl_port = ssl_port or free_port()
         self.has_mod_md = mod_md
@@ -112,7 +117,8 @@ class Apache:
                 user="User www-data\nGroup www-data" if os.geteuid() == 0 else "",
                 http_port=self.http_port,
                 ssl_port=self.ssl_port,
-                md=md if mod_md else "",
+                md=md + _MD_STATUS if mod_md else f"<IfDefine MDCONNECTOR>\n{md}</IfDefine>",
+                address=address,
                 extra=main_extra,
                 sites=self.sites_folder,
             )
@@ -196,7 +202,7 @@ class Apache:
     def get(self, path: str, host: str = "localhost") -> tuple[int, bytes]:
         """Ask the http port for a path as a host; return status and body."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http_port}{path}", headers={"Host": host}
+            f"http://{self.address}:{self.http_port}{path}", headers={"Host": host}
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the URL is ours
@@ -224,7 +230,9 @@ class Apache:
         return arguments[:1] == [program] and str(self.config).encode() in arguments
 
     def _is_ready(self) -> bool:
-        return self.is_running and len(self.processes()) > 1 and accepts(self.http_port)
+        return (
+            self.is_running and len(self.processes()) > 1 and accepts(self.http_port, self.address)
+        )
 
     def _end(self, with_signal: signal.Signals) -> None:
         if not self.is_running:

@@ -74,7 +74,11 @@ class Challtestsrv:
         answer = self.post("/dns-request-history", host=_absolute(name))
         return list(json.loads(answer or b"null") or [])
 
-    def post(self, path: str, **members: str) -> bytes:
+    def set_address(self, name: str, address: str) -> None:
+        """Let a name have this IPv4 address instead of 127.0.0.1."""
+        self.post("/add-a", host=_absolute(name), addresses=[address])
+
+    def post(self, path: str, **members: object) -> bytes:
         """Send one command to the management interface (/add-a, /set-servfail, …)."""
         request = urllib.request.Request(  # noqa: S310 - the URL is ours
             self.management_url + path, data=json.dumps(members).encode(), method="POST"

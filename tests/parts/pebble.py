@@ -184,6 +184,16 @@ class Pebble:
         """Return all requests since Pebble was first started, in order."""
         return tuple(Request(*found) for found in _REQUEST_LINE.findall(self.log_text()))
 
+    @property
+    def orders(self) -> int:
+        """How many orders it has made since it was first started, refused nonces not counted."""
+        return self.log_text().count('Added order "')
+
+    @property
+    def certificates(self) -> int:
+        """How many certificates it has issued since it was first started."""
+        return self.log_text().count("Issued certificate serial ")
+
     @contextmanager
     def recorded(self) -> Iterator[list[Request]]:
         """Collect the requests made meanwhile; the list is filled when the block ends."""

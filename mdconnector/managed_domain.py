@@ -161,6 +161,8 @@ class CertificatePair:
     certificate_file: str
     key_file: str
     declared_at: SourceLine
+    key_is_named: bool = True
+    """False where `key_file` is only assumed; then mod_ssl counts no key for it"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class _NotJudgedError(_NotUsableError):
 
 def pairs_in_force(
     vhosts: Iterable[VirtualHost],
-    domains: Iterable[ManagedDomain],
+    domains: tuple[ManagedDomain, ...],
     *,
     live_folder: Callable[[str], str],
     read: Read,
@@ -92,21 +92,19 @@ def pairs_in_force(
 ) -> tuple[Pair, ...]:
     """Return every pair that httpd will open, as mod_ssl and mod_md put them together.
 
-    A vhost's own files stand before those of the base server, which they displace one by one;
-    mod_md adds its own behind them; and the n-th certificate is used with the n-th key that is
-    named. So an SSLCertificateFile without a key file shifts all keys of a managed vhost.
+    mod_md adds its files behind those that a vhost names or inherits, and the n-th certificate is
+    used with the n-th key: so an SSLCertificateFile without a key file shifts all keys of a managed
+    vhost.
     `domains` is empty where mod_md is not loaded; `live_folder` maps a domain's name to its folder.
     """
-    known = tuple(vhosts)
     reader = _with_overlay(read, overlay)
-    base = next((vhost for vhost in known if vhost.is_base), None)
     managed = {vhost: domain for domain in domains for vhost in domain.vhosts}
     pairs: list[Pair] = []
-    for vhost in known:
+    for vhost in vhosts:
         if vhost.ssl:
             domain = managed.get(vhost)
             folder = live_folder(domain.name) if domain else ""
-            pairs += _pairs_of_vhost(vhost, base, domain, folder=folder, read=reader)
+            pairs += _pairs_of_vhost(vhost, domain, folder=folder, read=reader)
     for domain in domains:
         if not domain.used_by_ssl and not domain.static_pairs:
             at = str(domain.declared_at)
@@ -168,18 +166,11 @@ def _is_there(path: str, read: Read) -> bool:
 
 
 def _pairs_of_vhost(
-    vhost: VirtualHost,
-    base: VirtualHost | None,
-    domain: ManagedDomain | None,
-    *,
-    folder: str,
-    read: Read,
+    vhost: VirtualHost, domain: ManagedDomain | None, *, folder: str, read: Read
 ) -> Iterator[Pair]:
-    own = vhost.certificate_pairs
-    inherited = base.certificate_pairs if base is not None else ()
-    named = (*own, *inherited[len(own) :])
+    named = vhost.certificate_pairs
     certificates = [(pair.certificate_file, str(pair.declared_at)) for pair in named]
-    keys = [pair.key_file for pair in named if pair.key_file != pair.certificate_file]
+    keys = [pair.key_file for pair in named if pair.key_is_named]
     if domain is not None:
         at = str(domain.declared_at)
         for certificate, key in _files_of_domain(domain, folder, read, alone=not named):

@@ -1,0 +1,215 @@
+"""What the last runs left for one domain: mdconnector/attempts/<name>.json.
+
+Rule: this memory only saves work and shows history, so a damaged file reads as an empty one, with a
+warning; a store that may not be read is still an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from mdconnector.errors import StoreError
+from mdconnector.renewal import Attempt, LastError
+from mdconnector.store.notes import Fields, damaged, read_note, time_text, write_note
+from mdconnector.store.tree import Store, folder_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = "attempts"
+MAX_RUNS = 20
+_MAX_FILE_NAME = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run that did something for the domain, in the words of its outcome."""
+
+    at: datetime
+    command: str
+    outcome: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What Apache on one host was last seen to serve: serials in lower-case hexadecimal."""
+
+    serials: tuple[str, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackNote:
+    """A promotion that is undone, noted before a set moves; leaves as SHA-256 fingerprints."""
+
+    at: datetime
+    reason: str
+    refused: tuple[str, ...]
+    """the set that goes to refused/"""
+    replaced: tuple[str, ...]
+    """the set that comes back; empty where nothing was live before"""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The failure that `-q` last told of, and when."""
+
+    key: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """All that is remembered for one domain."""
+
+    attempt: Attempt = field(default_factory=Attempt)
+    runs: tuple[Run, ...] = ()
+    """newest first, at most MAX_RUNS"""
+    served: Mapping[str, Served] = field(default_factory=lambda: MappingProxyType({}))
+    """by host name, because hosts may share a store"""
+    rollback: RollbackNote | None = None
+    told: Told | None = None
+
+    def with_run(self, run: Run) -> AttemptRecord:
+        """Return the record with one run more."""
+        return replace(self, runs=(run, *self.runs)[:MAX_RUNS])
+
+    def with_served(self, host: str, served: Served) -> AttemptRecord:
+        """Return the record with what `host` serves now."""
+        return replace(self, served=MappingProxyType({**self.served, host: served}))
+
+    def refuses(self, fingerprints: Iterable[str]) -> bool:
+        """Say whether this is the set that a rollback took out again."""
+        return self.rollback is not None and set(fingerprints) == set(self.rollback.refused)
+
+
+def load_attempt(store: Store, name: str) -> AttemptRecord:
+    """Return what is remembered for a domain; empty where nothing is or the file is damaged."""
+    folder = store.own(ATTEMPTS)
+    if folder is None:
+        return AttemptRecord()
+    with folder:
+        try:
+            fields = read_note(folder, _file_name(name))
+            return AttemptRecord() if fields is None else _parse(fields)
+        except ValueError as error:
+            _warn(name, damaged(folder, _file_name(name), error))
+        except StoreError as error:
+            if error.unreadable:
+                raise
+            _warn(name, error)
+    return AttemptRecord()
+
+
+def save_attempt(store: Store, name: str, record: AttemptRecord) -> None:
+    """Remember `record` for a domain; durable when it returns."""
+    with store.make_own(ATTEMPTS) as folder:
+        write_note(folder, _file_name(name), {"name": name, **_render(record)})
+
+
+def _warn(name: str, error: StoreError) -> None:
+    logger.warning("%s: %s; what was remembered is lost", name, error)
+
+
+def _file_name(name: str) -> str:
+    stem = folder_name(name)
+    if len(stem) + len(".json") > _MAX_FILE_NAME:
+        # a DNS name may have 253 bytes; none begins with a hyphen, so this is no other domain's
+        stem = f"-{hashlib.sha256(stem.encode()).hexdigest()}"
+    return f"{stem}.json"
+
+
+def _render(record: AttemptRecord) -> dict[str, object]:
+    attempt, error = record.attempt, record.attempt.last_error
+    rollback, told = record.rollback, record.told
+    return {
+        "errors": attempt.errors,
+        "failing_since": time_text(attempt.failing_since),
+        "next_try": time_text(attempt.next_try),
+        "digest": attempt.digest,
+        "last_error": error
+        and {
+            "type": error.type,
+            "detail": error.detail,
+            "hint": error.hint,
+            "at": time_text(error.at),
+        },
+        "rollback": rollback
+        and {
+            "at": time_text(rollback.at),
+            "reason": rollback.reason,
+            "refused": list(rollback.refused),
+            "replaced": list(rollback.replaced),
+        },
+        "told": told and {"key": told.key, "at": time_text(told.at)},
+        "served": {
+            host: {"serials": list(served.serials), "at": time_text(served.at)}
+            for host, served in record.served.items()
+        },
+        "runs": [
+            {
+                "at": time_text(run.at),
+                "command": run.command,
+                "outcome": run.outcome,
+                "detail": run.detail,
+            }
+            for run in record.runs
+        ],
+    }
+
+
+def _parse(fields: Fields) -> AttemptRecord:
+    error, rollback, told = (fields.part(key) for key in ("last_error", "rollback", "told"))
+    served = fields.part("served")
+    return AttemptRecord(
+        attempt=Attempt(
+            errors=fields.number("errors"),
+            failing_since=fields.optional_time("failing_since"),
+            next_try=fields.optional_time("next_try"),
+            digest=fields.text("digest"),
+            last_error=None if error is None else _parse_error(error),
+        ),
+        runs=tuple(_parse_run(run) for run in fields.parts("runs")),
+        served=MappingProxyType({} if served is None else _parse_served(served)),
+        rollback=None if rollback is None else _parse_rollback(rollback),
+        told=None if told is None else Told(told.text("key"), told.time("at")),
+    )
+
+
+def _parse_error(error: Fields) -> LastError:
+    return LastError(
+        type=error.text("type"),
+        detail=error.text("detail"),
+        hint=error.optional_text("hint"),
+        at=error.time("at"),
+    )
+
+
+def _parse_rollback(note: Fields) -> RollbackNote:
+    return RollbackNote(
+        at=note.time("at"),
+        reason=note.text("reason"),
+        refused=note.texts("refused"),
+        replaced=note.texts("replaced"),
+    )
+
+
+def _parse_run(run: Fields) -> Run:
+    return Run(run.time("at"), run.text("command"), run.text("outcome"), run.text("detail"))
+
+
+def _parse_served(hosts: Fields) -> dict[str, Served]:
+    parsed = {}
+    for host, value in hosts.members().items():
+        served = Fields(value)
+        parsed[host] = Served(served.texts("serials"), served.time("at"))
+    return parsed

@@ -1,0 +1,312 @@
+"""ACME accounts: found as mod_md finds them, stored where mod_md finds ours.
+
+    accounts/ACME-<host>-<NNNN>/account.json, account.pem   registered; shared with mod_md
+    mdconnector/accounts/<hash>/key.pem, note.json          a key whose registration is under way
+    staging/<name>/account.json, account.pem                mod_md's, until it activates the set
+
+Rules: a key is durable before a CA hears of it, and stays until its account is stored, because a CA
+may take an external binding only once. account.json is made exclusively and claims the number. A
+stored account is never overwritten by what lies in staging, which Apache's user can write to. An
+account that cannot be read is passed over with a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mdconnector.errors import CertificateError, StoreError
+from mdconnector.keys import key_from_pem, key_to_pem, label_of_key, public_bytes
+from mdconnector.store.folder import Folder, UnsafeEntryError
+from mdconnector.store.records import (
+    MAX_RECORD_BYTES,
+    RecordError,
+    StoredAccount,
+    parse_account,
+    render_account,
+)
+from mdconnector.store.tree import FILE_MODES, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mdconnector.keys import PrivateKey
+    from mdconnector.managed_domain import ExternalAccount
+
+logger = logging.getLogger(__name__)
+
+GROUP = "accounts"
+ACCOUNT_FILE = "account.json"
+KEY_FILE = "account.pem"
+MAX_ACCOUNTS = 1000
+
+_PENDING_KEY = "key.pem"
+_PENDING_NOTE = "note.json"
+_MAX_KEY_BYTES = 64 * 1024
+_MAX_HOST = 16
+_URL_WITH_HOST = re.compile(r"(?i:https?)://(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?=[:/?]|$)")
+
+AccountWithKey = tuple[StoredAccount, "PrivateKey"]
+
+
+def find_accounts(
+    store: Store, ca_url: str, eab: ExternalAccount | None
+) -> tuple[AccountWithKey, ...]:
+    """Return the valid accounts that may be used for this CA and binding, best first.
+
+    Those in accounts/ come first, by number, then those that mod_md left in staging, which have no
+    id yet: `save_account` gives them one. Each has still to be confirmed by the CA.
+    """
+    stored = list(_stored_accounts(store, ca_url))
+    urls = {account.url for account, _ in stored}
+    staged = [found for found in _staged_accounts(store) if found[0].url not in urls]
+    return tuple(
+        (account, key)
+        for account, key in (*stored, *staged)
+        if account.status == "valid" and account.matches(ca_url, eab)
+    )
+
+
+def begin_account(
+    store: Store, ca_url: str, eab: ExternalAccount | None, make_key: Callable[[], PrivateKey]
+) -> PrivateKey:
+    """Return the key to register with: durable now, new or left by a run that did not finish."""
+    with store.make_own(GROUP, _pending_name(ca_url, eab.kid if eab else None)) as folder:
+        pem = folder.read(_PENDING_KEY, max_bytes=_MAX_KEY_BYTES)
+        if pem is not None:
+            return _pending_key(folder, pem)
+        key = make_key()
+        note = {"ca_url": ca_url, "kid": eab.kid if eab else None}
+        folder.write(_PENDING_NOTE, json.dumps(note, indent=2).encode() + b"\n", 0o600)
+        folder.write(_PENDING_KEY, key_to_pem(key), 0o600)
+        folder.sync()
+        return key
+
+
+def save_account(store: Store, account: StoredAccount, key: PrivateKey) -> StoredAccount:
+    """Store a registered account in accounts/ and return it with its id; its pending key goes.
+
+    An account of the same URL that is there already is completed, not doubled.
+    """
+    saved = _known_account(store, account)
+    if saved is None:
+        saved = _claim(store, account)
+    with store.make_in_group(GROUP, saved.id) as folder:
+        folder.write(ACCOUNT_FILE, render_account(saved), FILE_MODES[GROUP])
+        folder.write(KEY_FILE, key_to_pem(key, store.passphrase()), FILE_MODES[GROUP])
+        folder.sync()
+    _drop_pending(store, account, key)
+    return saved
+
+
+def mark_account(store: Store, account: StoredAccount, status: str) -> StoredAccount:
+    """Store another status (`deactivated`, `revoked`, `unknown`), so that it is not used again."""
+    marked = replace(account, status=status)
+    if account.id:
+        with store.make_in_group(GROUP, account.id) as folder:
+            folder.write(ACCOUNT_FILE, render_account(marked), FILE_MODES[GROUP])
+            folder.sync()
+    return marked
+
+
+def merge_staged_account(store: Store, folder: Folder) -> StoredAccount | None:
+    """Take an account that mod_md left in a staging folder into accounts/; None where none is.
+
+    Where mod_md would overwrite the first account of the same CA and binding, it gets a number of
+    its own here: it may have been put into staging by Apache's user.
+    """
+    try:
+        found = _read_account(store, folder, "", owners=store.owners.staging)
+    except (UnsafeEntryError, RecordError, CertificateError) as error:
+        logger.warning("%s: the account in it cannot be used: %s", folder.path, error)
+        return None
+    if found is None or _host_of(found[0].ca_url) is None:
+        return None
+    account, key = found
+    known = _known_account(store, account)
+    if known is not None and _has_key(store, known):
+        return known
+    return save_account(store, account, key)
+
+
+def account_ids(store: Store) -> tuple[str, ...]:
+    """Return the ids of all stored accounts."""
+    accounts = store.accounts()
+    if accounts is None:
+        return ()
+    with accounts:
+        return tuple(name for name in accounts.names() if name.startswith("ACME-"))
+
+
+def load_account(store: Store, account_id: str) -> AccountWithKey | None:
+    """Return one stored account; None where it is absent or incomplete.
+
+    Raises StoreError where it is damaged.
+    """
+    accounts = store.accounts()
+    if accounts is None:
+        return None
+    with accounts:
+        folder = accounts.open(account_id)
+    if folder is None:
+        return None
+    with folder:
+        try:
+            return _read_account(store, folder, account_id)
+        except (RecordError, CertificateError) as error:
+            raise StoreError(
+                f"the account cannot be read: {error}",
+                path=str(folder.path),
+                hint="restore it from a backup, or move it away to register anew",
+            ) from error
+
+
+def _stored_accounts(store: Store, ca_url: str) -> Iterator[AccountWithKey]:
+    prefix = _id_prefix(ca_url)
+    for account_id in account_ids(store):
+        if not account_id.startswith(prefix):
+            continue
+        try:
+            found = load_account(store, account_id)
+        except StoreError as error:
+            if error.unreadable:
+                raise
+            logger.warning("%s; it is passed over", error)
+            continue
+        if found is not None:
+            yield found
+
+
+def _staged_accounts(store: Store) -> Iterator[AccountWithKey]:
+    staging = store.staging()
+    if staging is None:
+        return
+    with staging:
+        for name in staging.names():
+            try:
+                folder = staging.open(name, owners=store.owners.staging)
+                if folder is None:
+                    continue
+                with folder:
+                    found = _read_account(store, folder, "", owners=store.owners.staging)
+            except (UnsafeEntryError, RecordError, CertificateError) as error:
+                logger.info("%s: no account is taken from it: %s", name, error)
+                continue
+            if found is not None:
+                yield found
+
+
+def _read_account(
+    store: Store, folder: Folder, account_id: str, *, owners: frozenset[int] | None = None
+) -> AccountWithKey | None:
+    """Read account.json and account.pem; None unless both are there, as in mod_md."""
+    text = folder.read(ACCOUNT_FILE, max_bytes=MAX_RECORD_BYTES, owners=owners)
+    pem = folder.read(KEY_FILE, max_bytes=_MAX_KEY_BYTES, owners=owners)
+    if text is None or pem is None:
+        return None
+    account = parse_account(text, account_id)
+    key = key_from_pem(pem, store.passphrase())
+    if not label_of_key(key).startswith("rsa"):
+        raise CertificateError("the account key is not RSA, and mod_md can use no other")
+    return account, key
+
+
+def _known_account(store: Store, account: StoredAccount) -> StoredAccount | None:
+    """Return the account with the id under which it is stored already, whether complete or not."""
+    accounts = store.accounts()
+    if accounts is None:
+        return None
+    with accounts:
+        for account_id in account_ids(store):
+            if _is_account(accounts, account_id, account):
+                return replace(account, id=account_id)
+    return None
+
+
+def _is_account(accounts: Folder, account_id: str, account: StoredAccount) -> bool:
+    try:
+        folder = accounts.open(account_id)
+        if folder is None:
+            return False
+        with folder:
+            text = folder.read(ACCOUNT_FILE, max_bytes=MAX_RECORD_BYTES)
+        stored = None if text is None else parse_account(text)
+    except (UnsafeEntryError, RecordError):
+        return False
+    return stored is not None and (stored.url, stored.ca_url) == (account.url, account.ca_url)
+
+
+def _has_key(store: Store, account: StoredAccount) -> bool:
+    try:
+        return load_account(store, account.id) is not None
+    except StoreError:
+        return False
+
+
+def _claim(store: Store, account: StoredAccount) -> StoredAccount:
+    """Take the lowest free number, by making account.json (mod_md: md_acme_acct_save)."""
+    prefix = _id_prefix(account.ca_url)
+    for number in range(MAX_ACCOUNTS):
+        claimed = replace(account, id=f"{prefix}{number:04d}")
+        try:
+            folder = store.make_in_group(GROUP, claimed.id)
+        except UnsafeEntryError:
+            continue
+        with folder:
+            if folder.create(ACCOUNT_FILE, render_account(claimed), FILE_MODES[GROUP]):
+                return claimed
+    raise StoreError(
+        f"there are {MAX_ACCOUNTS} accounts of this CA already",
+        path=str(store.path / GROUP),
+        hint="move accounts that are no longer valid away",
+    )
+
+
+def _id_prefix(ca_url: str) -> str:
+    """Return `ACME-<host>-`, the host cut to its last 16 characters (mod_md: md_acme.c)."""
+    host = _host_of(ca_url)
+    if host is None:
+        raise StoreError(f"no account can be named after the CA {ca_url!r}", path=GROUP)
+    return f"ACME-{host[-_MAX_HOST:]}-"
+
+
+def _host_of(ca_url: str) -> str | None:
+    match = _URL_WITH_HOST.match(ca_url)
+    return match and (match[1] or match[2])
+
+
+def _pending_name(ca_url: str, kid: str | None) -> str:
+    return hashlib.sha256(json.dumps([ca_url, kid]).encode()).hexdigest()[:32]
+
+
+def _pending_key(folder: Folder, pem: bytes) -> PrivateKey:
+    try:
+        return key_from_pem(pem)
+    except CertificateError as error:
+        raise StoreError(
+            f"the account key that was being registered is damaged: {error}",
+            path=folder.path_of(_PENDING_KEY),
+            hint="move the folder away, and a new key is registered (the CA may want a new EAB)",
+        ) from error
+
+
+def _drop_pending(store: Store, account: StoredAccount, key: PrivateKey) -> None:
+    name = _pending_name(account.ca_url, account.eab_kid)
+    pending = store.own(GROUP)
+    if pending is None:
+        return
+    with pending:
+        folder = pending.open(name)
+        if folder is None:
+            return
+        with folder:
+            pem = folder.read(_PENDING_KEY, max_bytes=_MAX_KEY_BYTES)
+            if pem is not None and public_bytes(_pending_key(folder, pem)) != public_bytes(key):
+                # another account of the same CA was saved; this key may still be registered
+                return
+        pending.remove_tree(name)
+        pending.sync()

@@ -1,0 +1,372 @@
+"""Folder: files appear whole, links are never followed, nothing waits, errors say what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mdconnector.errors import StoreError
+from mdconnector.store import folder as folder_module
+from mdconnector.store.folder import EntryExistsError, Folder, UnsafeEntryError
+
+MINE = frozenset({os.geteuid()})
+OTHERS = frozenset({os.geteuid() + 1})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    """An open, empty folder."""
+    with Folder.open_base(tmp_path) as opened:
+        yield opened
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Work under another umask."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def mode_of(path: Path) -> int:
+    """The permission bits of a file or folder."""
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "a\0b"])
+def test_name_that_is_a_path_is_refused(folder: Folder, name: str) -> None:
+    for attempt in (folder.open, folder.stat, folder.remove, folder.remove_tree):
+        with pytest.raises(StoreError, match="cannot be the name of a file"):
+            attempt(name)
+    with pytest.raises(StoreError, match="cannot be the name of a file"):
+        folder.write(name, b"", 0o600)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o777])
+def test_file_and_folder_have_exactly_their_mode_under_any_umask(
+    folder: Folder, tmp_path: Path, mask: int
+) -> None:
+    with umask(mask):
+        folder.write("key", b"secret", 0o600)
+        folder.write("record", b"", 0o644)
+        with folder.make("private", 0o700) as private:
+            private.write("key", b"secret", 0o600)
+        folder.make("public", 0o755).close()
+    assert [mode_of(tmp_path / name) for name in ("key", "record", "private", "public")] == [
+        0o600,
+        0o644,
+        0o700,
+        0o755,
+    ]
+
+
+def test_folder_that_is_there_keeps_its_mode(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir(mode=0o750)
+    folder.make("old", 0o700).close()
+    assert mode_of(tmp_path / "old") == 0o750
+
+
+def test_written_file_replaces_the_old_one_and_leaves_no_temporary(
+    folder: Folder, tmp_path: Path
+) -> None:
+    folder.write("record", b"old", 0o600)
+    folder.write("record", b"new", 0o600)
+    assert (tmp_path / "record").read_bytes() == b"new"
+    assert folder.names() == ["record"]
+
+
+def test_write_over_a_link_replaces_the_link(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"untouched")
+    (tmp_path / "record").symlink_to("target")
+    folder.write("record", b"new", 0o600)
+    assert (tmp_path / "target").read_bytes() == b"untouched"
+    assert not (tmp_path / "record").is_symlink()
+
+
+def test_temporary_of_a_killed_run_does_not_keep_the_next_from_writing(
+    folder: Folder, tmp_path: Path
+) -> None:
+    temporary = folder_module._temporary_name("record")
+    (tmp_path / temporary).symlink_to("/etc/passwd")
+    folder.write("record", b"new", 0o600)
+    assert folder.names() == ["record"]
+
+
+def test_write_of_the_longest_file_name_works(folder: Folder) -> None:
+    folder.write("n" * 255, b"x", 0o600)
+    assert folder.read("n" * 255, max_bytes=1) == b"x"
+
+
+def test_short_writes_are_continued(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:7]))
+    folder.write("record", bytes(range(100)), 0o600)
+    assert folder.read("record", max_bytes=100) == bytes(range(100))
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "fchmod", "close", "rename"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_failed_write_keeps_the_old_file_and_removes_the_new_one(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    folder.write("record", b"old", 0o600)
+    original = getattr(os, call)
+
+    def fail(*arguments: object, **keywords: object) -> None:
+        if call == "close":
+            original(*arguments)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(StoreError) as caught:
+        folder.write("record", b"new", 0o600)
+    monkeypatch.undo()
+    assert caught.value.hint
+    assert folder.read("record", max_bytes=3) == b"old"
+    assert folder.names() == ["record"]
+
+
+def test_full_file_system_is_told_with_what_to_do(folder: Folder) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(StoreError, match="File too large"):
+            folder.write("record", bytes(2000), 0o600)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert folder.names() == []
+
+
+def test_absent_file_reads_as_none(folder: Folder) -> None:
+    assert folder.read("record", max_bytes=1) is None
+    assert folder.open("sub") is None
+    assert folder.stat("record") is None
+
+
+def test_fifo_is_refused_without_waiting(folder: Folder, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pubcert.pem")
+    with pytest.raises(UnsafeEntryError, match="not a regular file"):
+        folder.read("pubcert.pem", max_bytes=1)
+
+
+@pytest.mark.parametrize("target", ["real", "/etc/passwd", "nowhere"])
+def test_link_to_a_file_is_refused(folder: Folder, tmp_path: Path, target: str) -> None:
+    (tmp_path / "real").write_bytes(b"x")
+    (tmp_path / "pubcert.pem").symlink_to(target)
+    with pytest.raises(UnsafeEntryError, match="symbolic link"):
+        folder.read("pubcert.pem", max_bytes=1_000_000)
+
+
+def test_link_to_a_folder_is_refused(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "linked").symlink_to("real")
+    with pytest.raises(UnsafeEntryError, match="not a folder but a symbolic link"):
+        folder.open("linked")
+    with pytest.raises(UnsafeEntryError):
+        folder.make("linked", 0o700)
+
+
+def test_folder_in_place_of_a_file_is_refused(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "pubcert.pem").mkdir()
+    with pytest.raises(UnsafeEntryError, match="not a regular file"):
+        folder.read("pubcert.pem", max_bytes=1)
+
+
+def test_file_of_another_owner_is_refused_where_owners_count(
+    folder: Folder, tmp_path: Path
+) -> None:
+    (tmp_path / "pubcert.pem").write_bytes(b"x")
+    assert folder.read("pubcert.pem", max_bytes=1, owners=MINE) == b"x"
+    with pytest.raises(UnsafeEntryError, match="belongs to uid"):
+        folder.read("pubcert.pem", max_bytes=1, owners=OTHERS)
+
+
+def test_folder_of_another_owner_is_refused_where_owners_count(
+    folder: Folder, tmp_path: Path
+) -> None:
+    (tmp_path / "a.example").mkdir()
+    with pytest.raises(UnsafeEntryError, match="belongs to uid"):
+        folder.open("a.example", owners=OTHERS)
+
+
+def test_hard_link_is_refused_only_where_owners_count(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "pubcert.pem").write_bytes(b"x")
+    (tmp_path / "backup").hardlink_to(tmp_path / "pubcert.pem")
+    assert folder.read("pubcert.pem", max_bytes=1) == b"x"
+    with pytest.raises(UnsafeEntryError, match="hard link"):
+        folder.read("pubcert.pem", max_bytes=1, owners=MINE)
+
+
+def test_file_that_is_too_big_is_refused(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "pubcert.pem").write_bytes(b"12345")
+    assert folder.read("pubcert.pem", max_bytes=5) == b"12345"
+    with pytest.raises(UnsafeEntryError, match="more than 4 bytes"):
+        folder.read("pubcert.pem", max_bytes=4)
+
+
+def test_sparse_giant_costs_nothing(folder: Folder, tmp_path: Path) -> None:
+    with (tmp_path / "pubcert.pem").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UnsafeEntryError, match="more than"):
+        folder.read("pubcert.pem", max_bytes=1 << 20)
+
+
+def test_create_makes_a_file_once(folder: Folder) -> None:
+    assert folder.create("account.json", b"first", 0o644)
+    assert not folder.create("account.json", b"second", 0o644)
+    assert folder.read("account.json", max_bytes=10) == b"first"
+    assert folder.names() == ["account.json"]
+
+
+def test_create_is_won_by_one_of_many_threads(folder: Folder, tmp_path: Path) -> None:
+    won = []
+
+    def claim(content: bytes) -> None:
+        with Folder.open_base(tmp_path) as own:
+            try:
+                if own.create("account.json", content, 0o644):
+                    won.append(content)
+            except StoreError:
+                # another thread took the temporary file away: it lost too
+                return
+
+    threads = [threading.Thread(target=claim, args=(bytes([65 + i]),)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert folder.read("account.json", max_bytes=1) is not None
+    assert len(won) <= 1
+
+
+@pytest.mark.parametrize("has_noreplace", [True, False])
+def test_move_never_replaces(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, has_noreplace: bool
+) -> None:
+    if not has_noreplace:
+        monkeypatch.setattr(folder_module, "_renameat2", lambda *_: False)
+    folder.write("a", b"a", 0o600)
+    folder.write("b", b"b", 0o600)
+    with pytest.raises(EntryExistsError):
+        folder.move("a", folder, "b")
+    folder.move("a", folder, "c")
+    assert folder.names() == ["b", "c"]
+
+
+@pytest.mark.parametrize("has_noreplace", [True, False])
+def test_create_works_with_and_without_renameat2(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_noreplace: bool
+) -> None:
+    if not has_noreplace:
+        monkeypatch.setattr(folder_module, "_renameat2", lambda *_: False)
+    assert folder.create("account.json", b"x", 0o644)
+    assert (tmp_path / "account.json").stat().st_nlink == 1
+    assert folder.names() == ["account.json"]
+
+
+def test_exchange_swaps_two_folders(folder: Folder) -> None:
+    with folder.make("live", 0o700) as live, folder.make("new", 0o700) as new:
+        live.write("old", b"", 0o600)
+        new.write("fresh", b"", 0o600)
+    assert folder.exchange("live", folder, "new")
+    live_now = folder.open("live")
+    assert live_now is not None
+    assert live_now.names() == ["fresh"]
+
+
+def test_exchange_says_where_the_file_system_cannot(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "_libc_renameat2", lambda: lambda *_: errno.EINVAL)
+    assert not folder.exchange("a", folder, "b")
+
+
+def test_exchange_with_nothing_is_an_error(folder: Folder) -> None:
+    folder.write("a", b"", 0o600)
+    with pytest.raises(StoreError, match="cannot be exchanged"):
+        folder.exchange("a", folder, "b")
+
+
+def test_remove_of_an_absent_entry_is_fine(folder: Folder) -> None:
+    folder.remove("nothing")
+    folder.remove_tree("nothing")
+
+
+def test_remove_tree_takes_links_fifos_and_folders_and_spares_what_they_point_to(
+    folder: Folder, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "keep").write_bytes(b"keep")
+    victim = tmp_path / "staged"
+    (victim / "sub" / "deeper").mkdir(parents=True)
+    (victim / "link").symlink_to(outside)
+    (victim / "sub" / "link").symlink_to("..")
+    os.mkfifo(victim / "sub" / "fifo")
+    (victim / "sub" / "deeper" / "file").write_bytes(b"x")
+    (victim / "hard").hardlink_to(outside / "keep")
+    folder.remove_tree("staged")
+    assert folder.names() == ["outside"]
+    assert (outside / "keep").read_bytes() == b"keep"
+
+
+def test_remove_tree_of_a_link_removes_the_link_alone(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    folder.remove_tree("link")
+    assert folder.names() == ["real"]
+
+
+def test_remove_tree_needs_no_handle_per_level(folder: Folder) -> None:
+    fd = os.dup(folder.fd)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=fd)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(fd)
+    folder.remove_tree("d")
+    assert folder.names() == []
+
+
+def test_remove_tree_gives_up_on_a_flood(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "MAX_REMOVED_ENTRIES", 10)
+    (tmp_path / "staged").mkdir()
+    for number in range(20):
+        (tmp_path / "staged" / str(number)).touch()
+    with pytest.raises(StoreError, match="more than 10 entries"):
+        folder.remove_tree("staged")
+
+
+def test_closed_twice_is_closed_once(tmp_path: Path) -> None:
+    folder = Folder.open_base(tmp_path)
+    folder.close()
+    other = os.open(tmp_path, os.O_RDONLY)
+    folder.close()
+    os.fstat(other)
+    os.close(other)
+
+
+def test_base_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "md").touch()
+    with pytest.raises(StoreError, match="not a folder"):
+        Folder.open_base(tmp_path / "md")
+
+
+def test_base_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "md").symlink_to("real")
+    with Folder.open_base(tmp_path / "md") as folder:
+        assert folder.names() == []

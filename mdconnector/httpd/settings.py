@@ -1,9 +1,9 @@
-"""Understand mod_md's directives, one line at a time, for one level: a section, or the server. Pure.
+"""Understands mod_md's directives, line by line, for one level: a section or the server. Pure.
 
 Rules: mod_md's (mod_md_config.c). There are three levels: what stands in an MD section, what stands
-outside of one, and what is one value for the whole server from wherever it stands. The last line wins; a
-list replaces the list before it. What cannot be understood is a finding with its line, and leaves the
-value as it was. The HMAC of an account binding never gets into a message.
+outside of one, and what is one value for the whole server from wherever it stands. The last line
+wins; a list replaces the list before it. What cannot be understood is a finding with its line, and
+leaves the value as it was. The HMAC of an account binding never gets into a message.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class SettingsReader:
     def apply(
         self, directive: Directive, level: Settings, *, in_section: bool, domain: str | None = None
     ) -> None:
-        """Read one line into `level`, or into the global settings; a mistake becomes a fault of either."""
+        """Read one line into `level` or the global settings; a mistake becomes a fault of it."""
         rule = RULES.get(directive.key)
         if rule is None:
             self._report_unknown(directive)
@@ -384,7 +384,7 @@ def _check_hmac(directive: Directive, account: ExternalAccount, reader: Settings
             "eab-hmac-padded",
             directive,
             f"{directive.name}: the HMAC ends in '=', which base64url has not",
-            "remove the '=' at its end, in every place at once: mod_md takes it for another account",
+            "remove it in all places at once: with and without are two accounts to mod_md",
         )
 
 
@@ -455,7 +455,7 @@ def _curve(word: str, directive: Directive, reader: SettingsReader) -> KeySpec:
         reader.warn(
             "curve-spelling",
             directive,
-            f"{directive.name}: mod_md itself cannot make a key on '{word}', only on '{word.upper()}'",
+            f"{directive.name}: mod_md knows the curve '{word}' only as '{word.upper()}'",
             "write secp256r1 or secp384r1",
         )
     return spec
@@ -582,7 +582,9 @@ def _ports(directive: Directive, _: SettingsReader) -> dict[int, int | None]:
     for word in words:
         match = _PORT_MAP.fullmatch(word)
         if match is None or (match[2] != "-" and not 0 < int(match[2]) <= 65535):
-            raise Mistake(f"'{word}' is not a map of ports", "write http:8080, https:8443 or http:-")
+            raise Mistake(
+                f"'{word}' is not a map of ports", "write http:8080, https:8443 or http:-"
+            )
         port = None if match[2] == "-" else int(match[2])
         found[0 if match[1] in {"http", "80"} else 1] = port
     return found

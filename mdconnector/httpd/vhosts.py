@@ -1,18 +1,19 @@
-"""Read Listen addresses, virtual hosts and the server's own facts from the directive tree. Pure.
+"""Reads Listen addresses, virtual hosts and the server's own facts from the directive tree. Pure.
 
-Rules: those of httpd's core, mod_ssl and mod_remoteip. A virtual host inherits from the main server what
-it does not say itself; where its lines stand does not matter. Names are never resolved: a virtual host
-without a ServerName on an address of its own has no name here.
+Rules: those of httpd's core, mod_ssl and mod_remoteip. A virtual host inherits from the main server
+what it does not say itself; where its lines stand does not matter. Names are never resolved: a
+virtual host without a ServerName on an address of its own has no name here.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import posixpath
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mdconnector.httpd.evaluator import Directive
+from mdconnector.httpd.paths import merge_path
 from mdconnector.managed_domain import (
     Address,
     CertificatePair,
@@ -29,7 +30,7 @@ _DOMAIN_SECTIONS = frozenset({"mdomain", "mdomainset"})
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """One Listen line; `protocol` is in lower case: https on port 443 and http elsewhere unless named."""
+    """One Listen line; `protocol`, in lower case, is https on port 443 unless named."""
 
     address: Address
     protocol: str
@@ -46,7 +47,7 @@ class VhostSection:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What the tree says about the server as a whole and about every virtual host, in the order of the files."""
+    """What the tree says about the main server and its virtual hosts, in the order of the files."""
 
     base: VirtualHost
     sections: tuple[VhostSection, ...]
@@ -55,7 +56,6 @@ class Servers:
     group: str | None
     pid_file: str | None
     """as written; relative to DefaultRuntimeDir"""
-    runtime_dir: str | None
     findings: tuple[Finding, ...]
 
     @property
@@ -94,12 +94,16 @@ class _Draft:
 
 
 def read_servers(
-    directives: Iterable[Directive], *, server_root: str, main_file: str = ""
+    directives: Iterable[Directive],
+    *,
+    server_root: str,
+    main_file: str = "",
+    more_listens: tuple[Listen, ...] = (),
 ) -> Servers:
     """Read the main server and all virtual hosts; what cannot be understood becomes a finding."""
     reading = _Reading(server_root)
     reading.read_main(directives)
-    listens = tuple(reading.listens)
+    listens = (*reading.listens, *more_listens)
     base = _base_server(reading, main_file)
     proxied = _proxied_addresses(reading)
     by_listener = {_socket(listen.address): listen.protocol for listen in reversed(listens)}
@@ -116,7 +120,6 @@ def read_servers(
         user=reading.values.get("user"),
         group=reading.values.get("group"),
         pid_file=reading.values.get("pidfile"),
-        runtime_dir=reading.values.get("defaultruntimedir"),
         findings=tuple(reading.findings),
     )
 
@@ -173,7 +176,7 @@ class _Reading:
                     "bad-vhost-address",
                     directive,
                     f"'{word}' is not an address for <VirtualHost>",
-                    "write *:443, 192.0.2.1:443 or [2001:db8::1]:443; several are separated by blanks",
+                    "write *:443, 192.0.2.1:443 or [2001:db8::1]:443, with blanks between several",
                 )
             elif address.port is None and default_port and not word.endswith("*"):
                 addresses.append(Address(address.host, default_port))
@@ -219,20 +222,27 @@ class _Reading:
                 own.admin = None if word == _NO_ADMIN else word
             case "mdcontactemail":
                 own.contact = word
+            case "documentroot":
+                own.document_root = self._absolute(word)
+            case "remoteipproxyprotocol":
+                own.proxy_protocol = word.lower() == "on"
+            case _:
+                self._read_ssl_or_protocol(own, directive, words)
+
+    def _read_ssl_or_protocol(
+        self, own: _OwnLines, directive: Directive, words: tuple[str, ...]
+    ) -> None:
+        match directive.key:
             case "sslengine":
                 self._read_ssl_engine(own, directive)
+            case "sslcertificatefile":
+                own.certificate_files.append((self._absolute(words[0]), directive.at))
+            case "sslcertificatekeyfile":
+                own.key_files.append(self._absolute(words[0]))
             case "protocols":
                 own.protocols += words
             case "protocol":
-                own.protocol = word.lower()
-            case "documentroot":
-                own.document_root = self._absolute(word)
-            case "sslcertificatefile":
-                own.certificate_files.append((self._absolute(word), directive.at))
-            case "sslcertificatekeyfile":
-                own.key_files.append(self._absolute(word))
-            case "remoteipproxyprotocol":
-                own.proxy_protocol = word.lower() == "on"
+                own.protocol = words[0].lower()
 
     def _read_server_name(self, own: _OwnLines, directive: Directive) -> None:
         word = directive.words[0]
@@ -263,13 +273,13 @@ class _Reading:
         own.ssl = word
 
     def _absolute(self, path: str) -> str:
-        return posixpath.normpath(posixpath.join(self.server_root, path))
+        return merge_path(self.server_root, path) or path
 
     def _error(self, code: str, directive: Directive, message: str, hint: str) -> None:
         self.findings.append(Finding(code, Severity.ERROR, str(directive.at), message, hint))
 
 
-_MAIN_ONLY = frozenset({"user", "group", "pidfile", "defaultruntimedir"})
+_MAIN_ONLY = frozenset({"user", "group", "pidfile"})
 _OWN_KEYS = frozenset(
     {
         "servername",
@@ -288,7 +298,7 @@ _OWN_KEYS = frozenset(
 
 
 def parse_address(text: str) -> Address | None:
-    """Read `*`, `_default_:443`, `192.0.2.1:*`, `[2001:db8::1]:443`, `name:80`; None where it is none of them."""
+    """Read `*`, `_default_:443`, `192.0.2.1:*`, `[2001:db8::1]:443`, `name:80`, else None."""
     host, colon, port = text, "", ""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
@@ -430,3 +440,38 @@ def _is_proxied(
     if base.proxy_protocol:
         return True
     return any(_socket(address) in proxied for address in draft.addresses)
+
+
+def is_pattern(alias: str) -> bool:
+    """Say whether a ServerAlias is a pattern (httpd: util.c, ap_is_matchexp)."""
+    return "*" in alias or "?" in alias
+
+
+def pattern_expression(pattern: str) -> re.Pattern[str]:
+    """Return the expression for a pattern of ServerAlias; `*` matches dots too."""
+    parts = {"*": ".*", "?": "."}
+    text = "".join(parts.get(character) or re.escape(character) for character in pattern)
+    return re.compile(text, re.IGNORECASE | re.DOTALL)
+
+
+class VhostNames:
+    """The names of one vhost (httpd: vhost.c, ap_matches_request_vhost)."""
+
+    def __init__(self, vhost: VirtualHost) -> None:
+        self._names = {alias.lower() for alias in vhost.aliases if not is_pattern(alias)}
+        self._names.add(vhost.server_name.lower())
+        self._names.update(
+            address.host.lower()
+            for address in vhost.addresses
+            if address.port is None or address.port == vhost.port
+        )
+        self._patterns = [pattern_expression(alias) for alias in vhost.aliases if is_pattern(alias)]
+
+    def matches(self, name: str) -> bool:
+        """Say whether a name, in lower case, is the vhost's."""
+        return name in self._names or any(one.fullmatch(name) for one in self._patterns)
+
+
+def matches_vhost(vhost: VirtualHost, name: str) -> bool:
+    """Say whether a vhost serves a name by its ServerName, an alias or its own address."""
+    return VhostNames(vhost).matches(name.lower())

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 WHITE_SPACE = " \t\n\v\f\r"
 MAX_LINE_BYTES = 16 * 1024 * 1024
+FIRST_BUFFER_BYTES = 206
+"""what fits in httpd's line buffer before it first grows (on 64 bits)"""
 
 _TRIMMED = WHITE_SPACE + "\0"
 _BARE_WORD = re.compile(r"([^ \t\n\v\f\r]+)[ \t\n\v\f\r]*")
@@ -38,7 +40,7 @@ def byte_length(text: str) -> int:
 
 
 def next_word(text: str) -> tuple[str, str]:
-    """Take the first word off `text`; the rest has no leading white space (httpd: ap_getword_conf)."""
+    """Take the first word off `text`, and white space around it (httpd: ap_getword_conf)."""
     text = text.lstrip(WHITE_SPACE)
     if not text:
         return "", ""
@@ -104,6 +106,10 @@ class LineSource:
             source.plain_lines = min(source.plain_lines, _first_long(lines))
         return source
 
+    def has_short_lines(self) -> bool:
+        """Say whether every line but the last left the line buffer as small as it was."""
+        return all(byte_length(line) < FIRST_BUFFER_BYTES for line in self.lines[:-1])
+
 
 def _cut_at_nul(line: str) -> str:
     # the NUL is kept as a mark that nothing continues this line; trimming removes it
@@ -137,8 +143,8 @@ class LineStream:
     def next_line(self) -> str | None:
         """Return the next logical line, joined and trimmed; None at the end of the file.
 
-        httpd drops the last line of a file when it has no line end and is the first line that is
-        read after a macro's text; so does this.
+        httpd drops the last line of a file that has no line end, when it is the first one read
+        after a macro's text, or fills the first line buffer to the last byte; so does this.
         """
         source = self.source
         index = source.index
@@ -166,15 +172,27 @@ class LineStream:
                 self.lost_line = source.index
                 return "".join(parts).strip(_TRIMMED) or None
             length += byte_length(line)
+            if length == FIRST_BUFFER_BYTES and not is_ended and source.has_short_lines():
+                self.lost_line = source.index
+                return None
             if length + is_ended >= limit:
                 raise LineTooLongError
             if parts and len(line) < 2:
                 line = parts.pop() + line
-            stem = line[:-1] if line.endswith("\r") else line
+            stem = line.removesuffix("\r")
             if not is_ended or not stem.endswith("\\"):
                 parts.append(line)
                 return "".join(parts).strip(_TRIMMED)
             parts.append(stem[:-1])
+            length -= len(line) - len(parts[-1])
+
+    def next_physical_line(self) -> str | None:
+        """Return the next line as it stands; None at the end of the file."""
+        source = self._source_with_lines()
+        if source.index >= source.count:
+            return None
+        source.index += 1
+        return source.lines[source.index - 1]
 
     def _source_with_lines(self) -> LineSource:
         source = self.source

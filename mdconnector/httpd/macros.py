@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mdconnector.httpd.lexer import byte_length
+from mdconnector.httpd.lexer import byte_length, split_words
 
-MAX_BODY_LINE_BYTES = 8192
+MAX_BODY_LINE_BYTES = 8191
+"""the first length, line feed included, that does not fit"""
+_FLAGS = ("/ignoreemptyargs", "/ignorebadnesting")
 
 
 class MacroError(Exception):
@@ -55,11 +57,24 @@ class Macro:
             name, value = match[0], values[match[0]]
             inserted = _quoted(value) if name.startswith("@") and value != name else value
             line = line[: match.start()] + inserted + line[match.end() :]
-            if value != name and byte_length(line) + 1 >= MAX_BODY_LINE_BYTES:
+            if value != name and byte_length(line) + 1 > MAX_BODY_LINE_BYTES:
                 raise MacroError(f"macro '{self.name}': a line becomes too long")
             # as in mod_macro, quotes and backslashes that were added are not counted
             match = pattern.search(line, match.start() + len(value))
         return line
+
+
+def parameters_of(text: str) -> tuple[str, ...]:
+    """Split what follows a macro's name; words that begin with `/` before the first are flags."""
+    while text.startswith("/"):
+        flag = next((flag for flag in _FLAGS if text.lower().startswith(flag)), "")
+        text = text[len(flag) :]
+        if text and not text.startswith(" "):
+            # an unknown flag goes up to the next blank; without one, only its slash goes
+            _, blank, rest = text.partition(" ")
+            text = blank + rest if blank else text
+        text = text[1:]
+    return split_words(text)
 
 
 def _quoted(value: str) -> str:

@@ -17,7 +17,7 @@ def to_bytes(path: str) -> bytes:
 
 
 def merge_path(root: str, path: str) -> str | None:
-    """Make `path` absolute below `root` and clean it; None if too long (APR: apr_filepath_merge)."""
+    """Make `path` absolute and clean it; None if it is too long (APR: apr_filepath_merge)."""
     if len(to_bytes(root)) + len(to_bytes(path)) + 4 > MAX_PATH_BYTES:
         return None
     merged = "/" if path.startswith("/") else root.rstrip("/") + "/"
@@ -38,7 +38,7 @@ def join_path(folder: str, name: str) -> str:
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Say whether httpd takes `pattern` for one: `*`, `?`, or a `]` after a `[` (apr_fnmatch_test)."""
+    """Say whether there is `*`, `?`, or `]` after `[` (APR: apr_fnmatch_test)."""
     bracket = False
     characters = iter(pattern)
     for character in characters:
@@ -52,7 +52,7 @@ def has_wildcard(pattern: str) -> bool:
 
 
 def name_matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a test of file names; a leading dot must be in the pattern (apr_fnmatch, FNM_PERIOD)."""
+    """Return a test of names; a leading dot must be in the pattern (APR: apr_fnmatch)."""
     if pattern.startswith("*.") and not re.search(r"[*?\[\\]", pattern[2:]):
         suffix = pattern[1:]
         return lambda name: name.endswith(suffix) and not name.startswith(".")

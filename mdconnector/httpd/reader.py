@@ -10,11 +10,12 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mdconnector.errors import ConfigurationError
-from mdconnector.httpd.evaluator import STATIC_MODULES, EntryKind
 from mdconnector.httpd.paths import to_bytes
+from mdconnector.httpd.world import EntryKind
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -87,3 +88,76 @@ def _unreadable(path: str, error: OSError) -> ConfigurationError:
     return ConfigurationError(
         (error.strerror or str(error)).lower(), at=path, hint="check the path and who may read it"
     )
+
+
+_ENVVARS_LIMIT_SECONDS = 10
+_SOURCING = 'test -n "$APACHE_CONFDIR" || APACHE_CONFDIR=$2; . "$1" >/dev/null && /usr/bin/env -0'
+_NOT_OURS = frozenset({"PWD", "OLDPWD", "SHLVL", "_"})
+
+
+def read_environment(envvars: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment that apache2ctl starts httpd in: `base`, changed by `envvars`.
+
+    The file is a shell script and is run by `sh`. Raises ConfigurationError.
+    """
+    file = envvars.absolute()
+    try:
+        answer = subprocess.run(
+            ["/bin/sh", "-c", _SOURCING, "sh", str(file), str(file.parent)],
+            env=dict(base),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_ENVVARS_LIMIT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigurationError(
+            "cannot be sourced by sh", at=str(envvars), hint=f"run: sh -c '. {envvars}'"
+        ) from error
+    entries = answer.stdout.decode("utf-8", "surrogateescape").split("\0")
+    pairs = (entry.partition("=") for entry in entries if entry)
+    return {name: value for name, _, value in pairs if name not in _NOT_OURS}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What can be read in httpd's binary without starting it."""
+
+    version: str
+    modules: frozenset[str]
+    """compiled in: identifiers and source names"""
+    server_root: str | None
+    """HTTPD_ROOT, where the main file does not say"""
+
+
+_VERSION = re.compile(rb"\0Apache/(2\.\d+\.\d+)[ \0]")
+_COMPILED_IN = re.compile(rb"\0(mod_\w+|core|http_core|event|worker|prefork)\.c(?=\0)")
+_SERVER_ROOT = re.compile(rb'HTTPD_ROOT="([^"\0]+)"')
+_MPMS = frozenset({"event", "worker", "prefork"})
+
+
+def read_program(httpd: Path) -> Program | None:
+    """Read version and static modules from the binary's bytes; None where it is not one of httpd.
+
+    Raises ConfigurationError where it cannot be read.
+    """
+    try:
+        content = _read_regular(to_bytes(str(httpd)), str(httpd))
+    except OSError as error:
+        raise _unreadable(str(httpd), error) from error
+    version = _VERSION.search(content)
+    if version is None:
+        return None
+    stems = {stem.decode() for stem in _COMPILED_IN.findall(content)} | {"core", "http_core"}
+    server_root = _SERVER_ROOT.search(content)
+    return Program(
+        version=version[1].decode(),
+        modules=frozenset(name for stem in stems for name in (f"{stem}.c", _identifier(stem))),
+        server_root=server_root[1].decode("utf-8", "surrogateescape") if server_root else None,
+    )
+
+
+def _identifier(stem: str) -> str:
+    if stem == "http_core":
+        return "http_module"
+    return f"mpm_{stem}_module" if stem in _MPMS else f"{stem.removeprefix('mod_')}_module"

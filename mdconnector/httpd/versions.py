@@ -12,7 +12,7 @@ class VersionTestError(Exception):
 
 
 def version_matches(words: tuple[str, ...], version: str) -> bool:
-    """Answer <IfVersion> for its one to three words, the closing `>` included (httpd: mod_version.c).
+    """Answer <IfVersion> for all its words, the closing `>` included (httpd: mod_version.c).
 
     `version` is `2.4.71`. Raises VersionTestError.
     """
@@ -24,6 +24,8 @@ def version_matches(words: tuple[str, ...], version: str) -> bool:
 
 
 def _operator_and_operand(words: tuple[str, ...]) -> tuple[str, str]:
+    if not 1 <= len(words) <= 3 or not words[0]:
+        raise VersionTestError("it takes an operator and a version")
     if len(words) == 1:
         words = ("=", words[0])
     elif len(words) == 2 and words[1] == ">":
@@ -77,5 +79,5 @@ def _compare(version: str, wanted: str) -> int:
 
 
 def _numbers(version: str) -> list[int]:
-    numbers = [int(part or "0") for part in re.split(r"\.", version.split("-")[0])[:3]]
+    numbers = [int(part or "0") for part in re.split(r"\.", version.split("-", maxsplit=1)[0])[:3]]
     return numbers + [0] * (3 - len(numbers))

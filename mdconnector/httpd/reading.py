@@ -1,0 +1,399 @@
+"""Reads lines into a tree of directives, as httpd does (its ap_build_config). Pure.
+
+An `Action` is what one directive does while it is read; all other directives go into the tree.
+What httpd would end at becomes a finding, and reading goes on: a closing tag closes what it must
+have meant, and the end of a file closes what that file opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from mdconnector.httpd.directives import Directive, Origin
+from mdconnector.httpd.lexer import (
+    WHITE_SPACE,
+    LineSource,
+    LineStream,
+    LineTooLongError,
+    expand_variables,
+    lower_ascii,
+    next_word,
+    split_words,
+)
+from mdconnector.httpd.macros import Macro
+from mdconnector.httpd.paths import merge_path
+from mdconnector.httpd.world import Assumptions, World
+from mdconnector.managed_domain import Finding, Severity, SourceLine
+
+_TAG_STARTS = frozenset("<\"'")
+_ORDER_HINT = "close sections in the reverse order, in the file that opens them, alone on a line"
+
+Action = Callable[["Reading", "FileReading", str], None]
+
+
+class ReadTime(NamedTuple):
+    """What a directive does while it is read, if its module is loaded."""
+
+    action: Action
+    module: str | None = None
+    otherwise: Action | None = None
+
+
+class Frame:
+    """An open section, or the live body of a condition."""
+
+    __slots__ = (
+        "assumed_before",
+        "closing",
+        "is_condition",
+        "name",
+        "number",
+        "origin",
+        "siblings",
+    )
+
+    def __init__(self, name: str, file: FileReading, *, is_condition: bool, assumed: bool) -> None:
+        self.name = name
+        self.closing = f"</{lower_ascii(name)}>"
+        self.is_condition = is_condition
+        self.siblings = file.children
+        self.origin = file.origin
+        self.number = file.number
+        self.assumed_before = assumed
+
+    @property
+    def at(self) -> SourceLine:
+        """Where it was opened."""
+        return self.origin.line(self.number)
+
+
+class FileReading:
+    """One file while it is read, with the macro texts that are spliced into it."""
+
+    __slots__ = ("children", "frames", "origins", "stream")
+
+    def __init__(self, source: LineSource, children: list[Directive]) -> None:
+        self.stream = LineStream(source)
+        self.children = children
+        """where the next directive goes"""
+        self.frames: list[Frame] = []
+        self.origins = {source: Origin(source.name)}
+
+    @property
+    def origin(self) -> Origin:
+        """Where the current line comes from."""
+        return self.origins[self.stream.source]
+
+    @property
+    def number(self) -> int:
+        """The current line's number."""
+        return self.stream.source.index
+
+    @property
+    def at(self) -> SourceLine:
+        """The current line's place."""
+        return self.origin.line(self.number)
+
+
+class Reading:
+    """One evaluation: everything that changes while httpd reads."""
+
+    def __init__(
+        self,
+        world: World,
+        assumptions: Assumptions,
+        actions: Mapping[str, ReadTime],
+    ) -> None:
+        self.world = world
+        self.assumptions = assumptions
+        self.actions = actions
+        """by lower-case name"""
+        self.directives: list[Directive] = []
+        self.findings: list[Finding] = []
+        self.files: list[str] = []
+        self.server_root = merge_path("/", world.server_root) or world.server_root
+        self.runtime_folder: str | None = None
+        self.modules = set(world.modules)
+        self.defines = dict.fromkeys(world.defines)
+        """what <IfDefine> knows"""
+        self.values: dict[str, str] = {}
+        """what Define gave a value, by lower-case name"""
+        self.macros: dict[str, Macro] = {}
+        self.include_depth = 0
+        self.assumed = False
+        """whether what is being read is live only by an assumption"""
+        self.used_assumption = False
+        self._known: dict[str, Action | None] = {}
+        self._undefined: set[str] = set()
+
+    def report(
+        self,
+        code: str,
+        at: SourceLine,
+        message: str,
+        hint: str,
+        *,
+        severity: Severity = Severity.ERROR,
+    ) -> None:
+        """Note something that httpd refuses, or gets wrong without a word."""
+        self.findings.append(Finding(code, severity, str(at), message, hint))
+
+    def read_commands(self, commands: tuple[str, ...]) -> None:
+        """Read the directives of -C or -c."""
+        # each is a line of its own, whatever it ends with: a NUL keeps it from being continued
+        source = LineSource("-c/-C directives", [f"{command}\0" for command in commands])
+        self._read_source(source, self.directives)
+
+    def read_file(self, path: str, children: list[Directive]) -> None:
+        """Read one file into `children`. Raises ConfigurationError where it cannot be read."""
+        text = self.world.reader.read(path)
+        self.files.append(path)
+        if text.startswith("\ufeff"):
+            self.report(
+                "byte-order-mark",
+                SourceLine(path, 1),
+                "the file begins with a byte order mark, which becomes part of its first word",
+                "save it as UTF-8 without byte order mark",
+            )
+            text = text[1:]
+        self._read_source(LineSource.of_text(path, text), children)
+
+    def _read_source(self, source: LineSource, children: list[Directive]) -> None:
+        file = FileReading(source, children)
+        try:
+            self._read_lines(file)
+        except LineTooLongError:
+            self.report(
+                "line-too-long",
+                file.at,
+                "the line is longer than 16 MiB; what follows in this file was not read",
+                "split the line",
+            )
+        self._end_file(file)
+
+    def _read_lines(self, file: FileReading) -> None:
+        stream = file.stream
+        known = self._known
+        while (line := stream.next_line()) is not None:
+            if not line or line[0] == "#" or (line[0] == "<" and self._ends_condition(file, line)):
+                continue
+            if "${" in line:
+                line = self._expand(file, line)
+            name, _, args = line.partition(" ")
+            if not name.isalnum():
+                self._read_odd_line(file, line)
+                continue
+            args = args.lstrip(WHITE_SPACE)
+            action = known[name] if name in known else self._look_up(name)
+            if action is not None:
+                action(self, file, args)
+                continue
+            source = stream.source
+            file.children.append(
+                Directive(name, args, file.origins[source], source.index, assumed=self.assumed)
+            )
+
+    def _read_odd_line(self, file: FileReading, line: str) -> None:
+        """Read a line that is a tag, or whose first word is more than letters and digits."""
+        name, args = next_word(line)
+        if not name:
+            return
+        if name[1:2] != "/":
+            name = name.removesuffix(">")
+            if name.startswith("<") and not args:
+                args = ">"
+        action = self._known[name] if name in self._known else self._look_up(name)
+        if action is not None:
+            action(self, file, args)
+        elif name.startswith("</"):
+            self._close_section(file, name)
+        elif name.startswith("<"):
+            self._open_section(file, name[1:], args)
+        else:
+            file.children.append(
+                Directive(name, args, file.origin, file.number, assumed=self.assumed)
+            )
+
+    def _look_up(self, name: str) -> Action | None:
+        entry = self.actions.get(lower_ascii(name))
+        action = None
+        if entry is not None:
+            is_loaded = entry.module is None or entry.module in self.modules
+            action = entry.action if is_loaded else entry.otherwise
+        self._known[name] = action
+        return action
+
+    def add_module(self, *names: str) -> None:
+        """Take a module for loaded, by identifier and source name."""
+        self.modules.update(names)
+        self._known.clear()
+
+    def _expand(self, file: FileReading, line: str) -> str:
+        def look_up(name: str) -> str | None:
+            value = self.values.get(lower_ascii(name))
+            if value is None:
+                value = self.world.environment.get(name)
+            if value is None and ":" not in name and name not in self._undefined:
+                self._undefined.add(name)
+                self.report(
+                    "undefined-variable",
+                    file.at,
+                    f"${{{name}}} is not defined and stays in the text as it is",
+                    f"add 'Define {name} ...' above, or set it in envvars",
+                    severity=Severity.WARNING,
+                )
+            return value
+
+        return expand_variables(line, look_up)
+
+    def take(
+        self, file: FileReading, args: str, *, name: str, least: int = 1, most: int = 1
+    ) -> tuple[str, ...] | None:
+        """Split arguments of a fixed number; None, with a finding, where the number differs."""
+        words = split_words(args, most + 1)
+        if least <= len(words) <= most and all(words[:least]):
+            return words
+        count = str(most) if least == most else f"{least} to {most}"
+        self.report(
+            "bad-arguments",
+            file.at,
+            f"{name} takes {count} argument{'s' if most > 1 else ''}",
+            "put quotes around a value with blanks, and a comment on a line of its own",
+        )
+        return None
+
+    # sections
+
+    def open_condition(self, file: FileReading, name: str, *, assumed: bool) -> None:
+        """Go on reading in the body of a condition that is true."""
+        self._push(file, name, file.children, is_condition=True)
+        if assumed:
+            self.assumed = self.used_assumption = True
+
+    def skip_section(self, file: FileReading, name: str) -> None:
+        """Pass over a dead body by its tags alone (httpd: ap_soak_end_container)."""
+        begin = file.at
+        names = [name]
+        while (line := file.stream.next_line()) is not None:
+            if line[:1] not in _TAG_STARTS:
+                continue
+            word, rest = next_word(line)
+            if word.startswith("</"):
+                self._skip_closing_tag(file, names, word)
+                if not names:
+                    return
+            elif word.startswith("<"):
+                names.append(word[1:] if rest else word[1:].removesuffix(">"))
+        self.report_unclosed(file, name, begin)
+
+    def _skip_closing_tag(self, file: FileReading, names: list[str], tag: str) -> None:
+        closed = lower_ascii(tag[2:-1])
+        if closed == lower_ascii(names[-1]):
+            names.pop()
+            return
+        message = f"{tag} where </{names[-1]}> is expected, in a part that is not in force"
+        self.report("unmatched-tag", file.at, message, _ORDER_HINT)
+        for depth in range(len(names) - 1, -1, -1):
+            if lower_ascii(names[depth]) == closed:
+                del names[depth:]
+                return
+
+    def _open_section(self, file: FileReading, name: str, args: str) -> None:
+        section = Directive(
+            name, args, file.origin, file.number, is_section=True, assumed=self.assumed
+        )
+        end = args.rfind(">")
+        if end >= 0:
+            section.args, section.tail = args[:end], args[end:]
+        else:
+            self.report_unclosed_tag(file, name)
+        if lower_ascii(name) == "virtualhost":
+            self._end_unclosed_vhost(file)
+            section.assumed = self.assumed
+        file.children.append(section)
+        self._push(file, name, section.children, is_condition=False)
+
+    def _end_unclosed_vhost(self, file: FileReading) -> None:
+        # they cannot be nested: the one before lacks its end, and the new one is fine
+        for depth, frame in enumerate(file.frames):
+            if frame.closing == "</virtualhost>" and not frame.is_condition:
+                self.report_unclosed(file, frame.name, frame.at)
+                self._pop_to(file, depth)
+                return
+
+    def _push(
+        self, file: FileReading, name: str, children: list[Directive], *, is_condition: bool
+    ) -> None:
+        file.frames.append(Frame(name, file, is_condition=is_condition, assumed=self.assumed))
+        file.children = children
+
+    def _pop_to(self, file: FileReading, depth: int) -> None:
+        while len(file.frames) > depth:
+            frame = file.frames.pop()
+            file.children = frame.siblings
+            self.assumed = frame.assumed_before
+
+    def _ends_condition(self, file: FileReading, line: str) -> bool:
+        frames = file.frames
+        if not frames or not frames[-1].is_condition or lower_ascii(line) != frames[-1].closing:
+            return False
+        self._pop_to(file, len(frames) - 1)
+        return True
+
+    def _close_section(self, file: FileReading, tag: str) -> None:
+        frames = file.frames
+        innermost = frames[-1] if frames else None
+        if innermost and not innermost.is_condition and lower_ascii(tag) == innermost.closing:
+            self._pop_to(file, len(frames) - 1)
+            return
+        if innermost is None:
+            message = f"{tag} closes nothing: no section of this file is open here"
+        elif innermost.is_condition:
+            message = (
+                f"{tag} within <{innermost.name}> of {innermost.at}: it must stand alone there"
+            )
+        else:
+            message = f"{tag} where </{innermost.name}> is expected for {innermost.at}"
+        self.report("unmatched-tag", file.at, message, _ORDER_HINT)
+        meant = [depth for depth, frame in enumerate(frames) if frame.closing == lower_ascii(tag)]
+        if meant:
+            self._pop_to(file, meant[-1])
+
+    def _end_file(self, file: FileReading) -> None:
+        if file.stream.lost_line is not None:
+            self.report(
+                "last-line-lost",
+                SourceLine(file.stream.file.name, file.stream.lost_line),
+                "httpd drops this line without a word, because it has no line end",
+                "add a line feed at the end of the file",
+                severity=Severity.WARNING,
+            )
+        accepted = False
+        for frame in file.frames:
+            # the end of a file ends a live condition silently, with all that is open in it
+            accepted = accepted or frame.is_condition
+            severity = Severity.WARNING if accepted else Severity.ERROR
+            self.report_unclosed(file, frame.name, frame.at, severity=severity)
+        self._pop_to(file, 0)
+
+    def report_unclosed(
+        self,
+        file: FileReading,
+        name: str,
+        at: SourceLine,
+        *,
+        severity: Severity = Severity.ERROR,
+    ) -> None:
+        """Note a section without its end."""
+        self.report(
+            "unclosed-section",
+            at,
+            f"<{name}> is not closed in {file.stream.file.name}",
+            f"add </{name}> on a line of its own",
+            severity=severity,
+        )
+
+    def report_unclosed_tag(self, file: FileReading, name: str) -> None:
+        """Note a tag without `>`."""
+        self.report("unclosed-tag", file.at, f"the tag <{name} has no '>'", "add it")

@@ -98,11 +98,11 @@ def pairs_in_force(
     `domains` is empty where mod_md is not loaded; `live_folder` maps a domain's name to its folder.
     """
     reader = _with_overlay(read, overlay)
-    managed = {vhost: domain for domain in domains for vhost in domain.vhosts}
+    managed = {vhost.declared_at: domain for domain in domains for vhost in domain.vhosts}
     pairs: list[Pair] = []
     for vhost in vhosts:
         if vhost.ssl:
-            domain = managed.get(vhost)
+            domain = managed.get(vhost.declared_at)
             folder = live_folder(domain.name) if domain else ""
             pairs += _pairs_of_vhost(vhost, domain, folder=folder, read=reader)
     for domain in domains:

@@ -7,11 +7,13 @@ and where it concerns one domain, that domain's fault.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import gc
 import grp
 import pwd
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -31,13 +33,14 @@ from mdconnector.httpd.evaluator import (
     evaluate,
 )
 from mdconnector.httpd.paths import merge_path
-from mdconnector.httpd.reader import DiskReader
+from mdconnector.httpd.reader import DiskReader, Program, read_environment, read_program
 from mdconnector.httpd.settings import GlobalSettings
 from mdconnector.httpd.vhosts import Listen, Servers, matches_vhost, read_servers
 from mdconnector.managed_domain import (
     Address,
     Finding,
     ManagedDomain,
+    Severity,
     SourceLine,
     VirtualHost,
     name_covers,
@@ -137,34 +140,76 @@ def load_configuration(
     environment: Mapping[str, str],
     parent_arguments: tuple[str, ...] = (),
     parent_environment: Mapping[str, str] | None = None,
-    httpd_version: str | None = None,
+    httpd: Path | None = None,
 ) -> Configuration:
     """Read the configuration.
 
     `parent_arguments` are those of a running httpd, in pairs (`-D NAME`, `-C TEXT`, ...), and
     `parent_environment` its environment: a reload of it uses that one, so envvars is not read then.
+    `httpd` is the binary whose version and compiled-in modules count; it is not started.
     Raises ConfigurationError where the main file or the folder of sites cannot be read.
     """
     options = _options(parent_arguments)
     beginning = _beginning(config, sites, options.get("-d", ()))
+    program = _program(httpd)
+    if parent_environment is None:
+        parent_environment, findings = _environment(beginning, environment)
+    else:
+        findings = ()
     reader = _WatchfulReader()
     world = World(
         reader=reader,
         server_root=str(beginning.server_root),
-        modules=STATIC_MODULES if beginning.main_file else SITES_FOLDER_MODULES,
-        version=httpd_version or DEFAULT_HTTPD_VERSION,
+        modules=_modules(beginning, program),
+        version=program.version if program else DEFAULT_HTTPD_VERSION,
         defines=options.get("-D", ()),
-        environment=parent_environment or _environment(beginning, environment),
+        environment=parent_environment,
         pre_directives=options.get("-C", ()),
         post_directives=options.get("-c", ()),
     )
-    expected_store = (store or beginning.server_root / "md").absolute()
-    reading = _read(beginning, world, expected_store)
-    store_path = _store_path(reading, store)
-    if store_path != expected_store and reader.has_missed_below(store_path):
+    with _without_garbage_collection():
+        reading, store_path = _read_for_store(beginning, world, reader, store)
+        configuration = _compose(beginning, reading, store_path, program)
+    return replace(configuration, findings=(*findings, *configuration.findings))
+
+
+def _read_for_store(
+    beginning: _Beginning, world: World, reader: _WatchfulReader, store: Path | None
+) -> tuple[_Reading, Path]:
+    expected = (store or beginning.server_root / "md").absolute()
+    reading = _read(beginning, world, expected)
+    found = _store_path(reading, store)
+    if found != expected and reader.has_missed_below(found):
         # an <IfFile> on our store counts as true, and only now is it known which store that is
-        reading = _read(beginning, world, store_path)
-    return _compose(beginning, reading, store_path, httpd_version)
+        reading = _read(beginning, world, found)
+    return reading, found
+
+
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Let a large tree grow without the search for cycles, a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.freeze()
+            gc.enable()
+
+
+def _program(httpd: Path | None) -> Program | None:
+    if httpd is None:
+        return None
+    try:
+        return read_program(httpd)
+    except ConfigurationError:
+        return None  # whoever needs the program itself will say so; reading goes on without
+
+
+def _modules(beginning: _Beginning, program: Program | None) -> frozenset[str]:
+    compiled_in = program.modules if program else STATIC_MODULES
+    return compiled_in if beginning.main_file else compiled_in | SITES_FOLDER_MODULES
 
 
 def _options(arguments: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -199,8 +244,20 @@ def _beginning(
     return _Beginning(start if config else None, None if config else start, root, tuple(notes))
 
 
-def _environment(beginning: _Beginning, environment: Mapping[str, str]) -> Mapping[str, str]:
-    return environment
+def _environment(
+    beginning: _Beginning, environment: Mapping[str, str]
+) -> tuple[Mapping[str, str], tuple[Finding, ...]]:
+    """Return httpd's environment, as apache2ctl makes it."""
+    envvars = beginning.main_file.parent / "envvars" if beginning.main_file else None
+    if envvars is None or not envvars.is_file():
+        return environment, ()
+    try:
+        return read_environment(envvars, environment), ()
+    except ConfigurationError as error:
+        hint = error.hint or "mend it; apache2ctl reads it too"
+        message = f"the environment of Apache {error.message}"
+        finding = Finding("envvars-failed", Severity.ERROR, str(envvars), message, hint)
+        return environment, (finding,)
 
 
 class _WatchfulReader(DiskReader):
@@ -268,7 +325,7 @@ def _store_path(reading: _Reading, store: Path | None) -> Path:
 
 
 def _compose(
-    beginning: _Beginning, reading: _Reading, store_path: Path, httpd_version: str | None
+    beginning: _Beginning, reading: _Reading, store_path: Path, program: Program | None
 ) -> Configuration:
     evaluation, servers = reading.evaluation, reading.servers
     shared = reading.interpretation.shared
@@ -283,7 +340,7 @@ def _compose(
         user=user,
         group=_group(servers.group, user),
         pid_file=_pid_file(beginning, evaluation, servers.pid_file, notes),
-        httpd_version=httpd_version,
+        httpd_version=program.version if program else None,
         mod_md_loaded=MD_MODULE in evaluation.modules,
         mod_ssl_loaded="ssl_module" in evaluation.modules,
         listens=servers.listens,

@@ -50,6 +50,7 @@ from mdconnector.managed_domain import (
 
 ACME_TLS = "acme-tls/1"
 _Value = TypeVar("_Value")
+_MD_BEGINNINGS = frozenset({"MD", "md", "Md", "mD"})
 _SECTIONS = frozenset({"mdomain", "mdomainset"})
 _MEMBERS = frozenset({"mdmember", "mdmembers"})
 _MEMBER_MODES = {"auto": True, "manual": False}
@@ -168,9 +169,9 @@ class _Reading:
     def _walk_vhost(self, section: Directive) -> None:
         misplaced: list[Directive] = []
         for directive in section.children:
-            key = directive.key
-            if not key.startswith("md"):
+            if directive.name[:2] not in _MD_BEGINNINGS:
                 continue
+            key = directive.key
             self._note(directive)
             if key == "mdcontactemail":
                 continue

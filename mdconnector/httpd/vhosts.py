@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mdconnector.httpd.evaluator import Directive
+from mdconnector.httpd.lexer import lower_ascii
 from mdconnector.httpd.paths import merge_path
 from mdconnector.managed_domain import (
     Address,
@@ -127,7 +128,7 @@ def read_servers(
 class _Reading:
     """One walk over the tree."""
 
-    __slots__ = ("drafts", "findings", "listens", "own", "server_root", "values")
+    __slots__ = ("_concerns", "drafts", "findings", "listens", "own", "server_root", "values")
 
     def __init__(self, server_root: str) -> None:
         self.server_root = server_root
@@ -136,6 +137,7 @@ class _Reading:
         self.listens: list[Listen] = []
         self.values: dict[str, str] = {}
         self.findings: list[Finding] = []
+        self._concerns = _Concerns(_OWN_KEYS)
 
     def read_main(self, directives: Iterable[Directive]) -> None:
         for directive in directives:
@@ -158,9 +160,9 @@ class _Reading:
                 self._read_vhost(directive)
 
     def _read_vhost(self, directive: Directive) -> None:
-        own = _OwnLines()
+        own, concerns = _OwnLines(), self._concerns
         for child in directive.children:
-            if child.key in _OWN_KEYS:
+            if concerns[child.name]:
                 self._read_own(own, child)
         default_port = self.own.port or 0
         self.drafts.append(
@@ -168,8 +170,8 @@ class _Reading:
         )
 
     def _vhost_addresses(self, directive: Directive, default_port: int) -> tuple[Address, ...]:
-        addresses = []
-        for word in directive.words:
+        addresses, words = [], directive.words
+        for word in words:
             address = parse_address(word)
             if address is None:
                 self._error(
@@ -182,7 +184,7 @@ class _Reading:
                 addresses.append(Address(address.host, default_port))
             else:
                 addresses.append(address)
-        if not directive.words:
+        if not words:
             self._error(
                 "bad-vhost-address",
                 directive,
@@ -215,7 +217,7 @@ class _Reading:
         word = words[0]
         match directive.key:
             case "servername":
-                self._read_server_name(own, directive)
+                self._read_server_name(own, directive, word)
             case "serveralias":
                 own.aliases.extend(words)
             case "serveradmin":
@@ -244,8 +246,7 @@ class _Reading:
             case "protocol":
                 own.protocol = words[0].lower()
 
-    def _read_server_name(self, own: _OwnLines, directive: Directive) -> None:
-        word = directive.words[0]
+    def _read_server_name(self, own: _OwnLines, directive: Directive, word: str) -> None:
         host, colon, port = word.partition("://")[2].partition(":")
         if "://" not in word:
             host, colon, port = word.partition(":")
@@ -273,6 +274,8 @@ class _Reading:
         own.ssl = word
 
     def _absolute(self, path: str) -> str:
+        if path.startswith("/") and "//" not in path and "/." not in path:
+            return path
         return merge_path(self.server_root, path) or path
 
     def _error(self, code: str, directive: Directive, message: str, hint: str) -> None:
@@ -295,6 +298,18 @@ _OWN_KEYS = frozenset(
         "remoteipproxyprotocol",
     }
 )
+
+
+class _Concerns(dict[str, bool]):
+    """Which names, as they are spelled, are among some keys: asked for every line of every site."""
+
+    def __init__(self, keys: frozenset[str]) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = answer = lower_ascii(name) in self._keys
+        return answer
 
 
 def parse_address(text: str) -> Address | None:

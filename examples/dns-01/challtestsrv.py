@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A dns-01 command for MDChallengeDns01 that sets TXT records in pebble-challtestsrv.
 
-    MDChallengeDns01 "/path/to/challtestsrv.py http://127.0.0.1:8055"
+    MDChallengeDns01 /path/to/challtestsrv.py http://127.0.0.1:8055
 
 It is called as `challtestsrv.py URL setup DOMAIN VALUE` and `… URL teardown DOMAIN [VALUE]`, as
 mod_md calls every such command. The same domain may be set up twice with different values, once

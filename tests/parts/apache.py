@@ -12,9 +12,8 @@ import json
 import os
 import signal
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,7 +57,9 @@ MDStoreDir "{store}"
 MDPortMap http:{http_port} https:{ssl_port}
 MDRenewMode {renew_mode}
 """
+# No vhost has this port, so the main server answers whatever the sites do with theirs.
 _MD_STATUS = """\
+Listen {address}:{status_port}
 <Location "/md-status">
     SetHandler md-status
 </Location>
@@ -93,6 +94,7 @@ class Apache:
         self.address = address
         self.http_port = http_port or free_port()
         self.ssl_port = ssl_port or free_port()
+        self._status_port = free_port()
         self.has_mod_md = mod_md
         self.binary = Path(find_program("apache2"))
         self.store = store or folder / "md"
@@ -109,6 +111,7 @@ class Apache:
             ssl_port=self.ssl_port,
             renew_mode=renew_mode,
         )
+        status = _MD_STATUS.format(address=address, status_port=self._status_port)
         self.config.write_text(
             _MAIN.format(
                 root=folder,
@@ -117,7 +120,7 @@ class Apache:
                 user="User www-data\nGroup www-data" if os.geteuid() == 0 else "",
                 http_port=self.http_port,
                 ssl_port=self.ssl_port,
-                md=md + _MD_STATUS if mod_md else f"<IfDefine MDCONNECTOR>\n{md}</IfDefine>",
+                md=md + status if mod_md else f"<IfDefine MDCONNECTOR>\n{md}</IfDefine>",
                 address=address,
                 extra=main_extra,
                 sites=self.sites_folder,
@@ -199,21 +202,19 @@ class Apache:
         file = self.root / "logs" / "error.log"
         return file.read_text(errors="replace") if file.exists() else ""
 
-    def get(self, path: str, host: str = "localhost") -> tuple[int, bytes]:
-        """Ask the http port for a path as a host; return status and body."""
-        request = urllib.request.Request(
-            f"http://{self.address}:{self.http_port}{path}", headers={"Host": host}
-        )
+    def get(self, path: str, host: str = "localhost", port: int | None = None) -> tuple[int, bytes]:
+        """Ask the http port for a path as a host; return status and body without redirecting."""
+        connection = HTTPConnection(self.address, port or self.http_port, timeout=10)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the URL is ours
-                return int(answer.status), bytes(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
+            connection.request("GET", path, headers={"Host": host})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
 
     def md_status(self, name: str = "") -> dict[str, Any]:
         """Return what mod_md says about a managed domain, or about all of them."""
-        status, body = self.get(f"/md-status/{name}" if name else "/md-status")
+        status, body = self.get(f"/md-status/{name}", port=self._status_port)
         if status != 200:
             raise RuntimeError(f"md-status answered {status}: {body[:200]!r}")
         found: dict[str, Any] = json.loads(body)

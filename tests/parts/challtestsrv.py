@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 from tests.parts.ports import free_port
 from tests.parts.processes import ServerProcess, accepts, minimal_environment
 from tests.parts.programs import find_program
+
+_TXT_IN = struct.pack(">2H", 16, 1)
 
 
 class Challtestsrv:
@@ -69,6 +74,17 @@ class Challtestsrv:
         """Remove all TXT records of a name."""
         self.post("/clear-txt", host=_absolute(name))
 
+    def txt_records(self, name: str) -> set[str]:
+        """Ask it, as a CA does, for the TXT records of a name."""
+        labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+        question = struct.pack(">6H", 1, 0x0100, 1, 0, 0, 0) + labels + b"\0"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.settimeout(5)
+            udp.connect(("127.0.0.1", self.dns_port))
+            udp.send(question + _TXT_IN)
+            answer = udp.recv(4096)
+        return set(_txt_values(answer, len(question) + len(_TXT_IN)))
+
     def dns_requests(self, name: str) -> list[dict[str, object]]:
         """Return the questions asked about a name."""
         answer = self.post("/dns-request-history", host=_absolute(name))
@@ -85,6 +101,15 @@ class Challtestsrv:
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - the URL is ours
             return bytes(answer.read())
+
+
+def _txt_values(answer: bytes, at: int) -> Iterator[str]:
+    """Read the records of an answer; each repeats its name in full."""
+    for _ in range(int.from_bytes(answer[6:8])):
+        at = answer.index(b"\0", at) + 1
+        length = int.from_bytes(answer[at + 8 : at + 10])
+        yield answer[at + 11 : at + 10 + length].decode()
+        at += 10 + length
 
 
 def _absolute(name: str) -> str:

@@ -1,0 +1,75 @@
+# make demo, make test: all the set-up is done here. make install: for production.
+
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+
+# Where `make install` puts things; DESTDIR is put before each.
+DESTDIR ?=
+HOMEDIR ?= /opt/mdconnector
+BINDIR  ?= /usr/local/bin
+CRONDIR ?= /etc/cron.d
+
+.PHONY: help test lint format demo bench parts install uninstall clean
+
+help:
+	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
+	@echo 'make test       linters and all tests, on a real Apache and a real CA'
+	@echo 'make lint       linters and type checks alone'
+	@echo 'make bench      figures: requests, seconds, memory'
+	@echo 'make install    into $(HOMEDIR), with the link in $(BINDIR) and the cron file'
+	@echo 'make uninstall  take these away again; the store is left alone'
+
+test: lint
+	MDCONNECTOR_REQUIRE_PARTS=1 $(BIN)/pytest -n auto
+
+lint: $(VENV)/.with-tools
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(VENV)/.with-tools
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+demo: $(VENV)/.with-package
+	$(BIN)/python examples/demo.py
+
+bench: $(VENV)/.with-package
+	$(BIN)/python tests/bench.py
+
+parts:
+	.ci/install-parts all $(PYTHON)
+
+$(BIN)/python: | parts
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'mdconnector needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.with-package: pyproject.toml | parts $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.with-tools: pyproject.toml | parts $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+install:
+	.ci/install-parts venv $(PYTHON)
+	$(PYTHON) -m venv $(DESTDIR)$(HOMEDIR)
+	$(DESTDIR)$(HOMEDIR)/bin/pip install --quiet --disable-pip-version-check --upgrade .
+	sed -i '1s|^#!.*|#!$(HOMEDIR)/bin/python3|' $(DESTDIR)$(HOMEDIR)/bin/mdconnector
+	install -d $(DESTDIR)$(BINDIR)
+	ln -sfn $(HOMEDIR)/bin/mdconnector $(DESTDIR)$(BINDIR)/mdconnector
+	install -D -m 0644 cron.d/mdconnector $(DESTDIR)$(CRONDIR)/mdconnector
+
+uninstall:
+	rm -f $(DESTDIR)$(CRONDIR)/mdconnector
+	test ! -L $(DESTDIR)$(BINDIR)/mdconnector || rm $(DESTDIR)$(BINDIR)/mdconnector
+	test ! -e $(DESTDIR)$(HOMEDIR)/pyvenv.cfg || rm -rf $(DESTDIR)$(HOMEDIR)
+
+clean:
+	rm -rf $(VENV) demo-run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find mdconnector tests examples -name __pycache__ -prune -exec rm -rf {} +

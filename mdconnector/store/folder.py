@@ -146,6 +146,14 @@ class Folder:
             raise store_error(error, self.path_of(name), "cannot be made") from error
         return folder
 
+    def set_mode(self, mode: int) -> None:
+        """Give the folder itself this mode, where it has another."""
+        try:
+            if stat.S_IMODE(os.fstat(self.fd).st_mode) != mode:
+                os.fchmod(self.fd, mode)
+        except OSError as error:
+            raise store_error(error, self._path, "cannot be given its mode") from error
+
     def names(self) -> list[str]:
         """Return the names of all entries, sorted."""
         try:

@@ -173,15 +173,22 @@ class Store:
         return folder
 
     def make_group(self, name: str) -> Folder:
-        """Open one of mod_md's groups, made with mod_md's mode and owner where it is absent."""
+        """Open one of mod_md's groups to write in it, made where it is absent.
+
+        It gets mod_md's mode, as with each of mod_md's own writes (md_store_fs.c, mk_group_dir): a
+        new accounts/ of mod_md is closed to Apache's User, who could not use the accounts in it.
+        """
         folder = self.base.make(name, GROUP_MODES[name], uid=self.uid_for(name))
         folder.new_uid = self.uid_for(name)
+        folder.set_mode(GROUP_MODES[name])
         return folder
 
     def make_in_group(self, group: str, name: str) -> Folder:
-        """Open a folder in a group, made with mod_md's mode and owner where it is absent."""
+        """Open a folder in a group to write in it, made where it is absent, with mod_md's mode."""
         with self.make_group(group) as folder:
-            return folder.make(name, GROUP_MODES[group])
+            made = folder.make(name, GROUP_MODES[group])
+        made.set_mode(GROUP_MODES[group])
+        return made
 
     def uid_for(self, group: str) -> int:
         """Return the owner for what is made in a group or in mdconnector/; -1: leave it."""

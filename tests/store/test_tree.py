@@ -107,6 +107,13 @@ def test_staging_belongs_to_apaches_user_only_where_mod_md_is_loaded(
     assert {(path / name).stat().st_uid for name in (".", "accounts", "mdconnector")} == {0}
 
 
+def test_group_that_mod_md_made_is_opened_to_apaches_user_with_the_first_write(path: Path) -> None:
+    with open_store(path) as store:
+        (path / "accounts").chmod(0o750)
+        store.make_in_group("accounts", "ACME-ca.example-0000").close()
+    assert mode_of(path / "accounts") == 0o755
+
+
 def test_new_store_has_a_key_that_stays(path: Path) -> None:
     with open_store(path) as store:
         passphrase = store.passphrase()

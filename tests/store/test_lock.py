@@ -1,0 +1,177 @@
+"""The locks: one run at a time, told who holds it; and mod_md's own lock around a swap."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mdconnector.errors import LockedError, StoreError
+from mdconnector.store.lock import run_lock, store_lock
+from mdconnector.store.tree import Store
+
+_HOLD = """
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o640)
+getattr(fcntl, sys.argv[2])(fd, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A new store."""
+    opened = Store.open(
+        tmp_path / "md",
+        httpd_user_uid=None,
+        httpd_group_gid=None,
+        mod_md_loaded=False,
+        create=True,
+    )
+    assert opened is not None
+    with opened:
+        yield opened
+
+
+@contextmanager
+def held_elsewhere(path: Path, how: str = "flock") -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds a lock until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path), how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def _must_not_wait(holder: str) -> None:
+    pytest.fail(f"waited for {holder}")
+
+
+def test_run_lock_names_its_holder_while_it_is_held(store: Store) -> None:
+    file = store.path / "mdconnector" / "run.lock"
+    with run_lock(store, wait_seconds=0, command="renew --all", on_wait=_must_not_wait):
+        holder = json.loads(file.read_text())
+        assert (holder["pid"], holder["command"]) == (os.getpid(), "renew --all")
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text() == ""
+
+
+def test_second_run_is_refused_and_told_who_works(store: Store) -> None:
+    path = store.path / "mdconnector" / "run.lock"
+    holder = {"pid": 4711, "command": "enroll a.example", "started": "2026-01-01T00:00:00Z"}
+    with held_elsewhere(path):
+        path.write_text(json.dumps(holder))
+        with (
+            pytest.raises(
+                LockedError, match=r"pid 4711, enroll a\.example, since 2026-01-01"
+            ) as it,
+            run_lock(store, wait_seconds=0, command="renew", on_wait=_must_not_wait),
+        ):
+            pytest.fail("got a lock that another process holds")
+    assert it.value.exit_code == 75
+    assert it.value.age_seconds is not None
+    assert it.value.age_seconds > 0
+
+
+@pytest.mark.parametrize(
+    "content", ["", "nonsense", "[]", '{"pid": 1}', '{"pid": 1, "command": "x", "started": 5}']
+)
+def test_holder_that_cannot_be_told_does_not_matter(store: Store, content: str) -> None:
+    path = store.path / "mdconnector" / "run.lock"
+    with held_elsewhere(path):
+        path.write_text(content)
+        with (
+            pytest.raises(LockedError, match="another run holds the lock") as caught,
+            run_lock(store, wait_seconds=0, command="renew", on_wait=_must_not_wait),
+        ):
+            pytest.fail("got a lock that another process holds")
+    assert caught.value.age_seconds is None
+
+
+def test_waiting_run_tells_once_and_goes_on_when_the_holder_dies(store: Store) -> None:
+    told: list[str] = []
+    with held_elsewhere(store.path / "mdconnector" / "run.lock") as holder:
+
+        def end_it(text: str) -> None:
+            told.append(text)
+            holder.kill()
+
+        with run_lock(store, wait_seconds=60, command="renew", on_wait=end_it):
+            assert told == ["another run"]
+
+
+def test_lock_file_that_was_replaced_while_it_was_locked_is_not_trusted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store.path / "mdconnector" / "run.lock"
+    original = fcntl.flock
+    replaced: list[int] = []
+
+    def flock(fd: int, operation: int) -> None:
+        original(fd, operation)
+        if not replaced:
+            path.unlink()
+            path.touch()
+            replaced.append(fd)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with run_lock(store, wait_seconds=0, command="renew", on_wait=_must_not_wait):
+        assert json.loads(path.read_text())["command"] == "renew"
+
+
+def test_lock_is_free_after_an_error(store: Store) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        run_lock(store, wait_seconds=0, command="renew", on_wait=_must_not_wait),
+    ):
+        raise ZeroDivisionError
+    with run_lock(store, wait_seconds=0, command="renew", on_wait=_must_not_wait):
+        pass
+
+
+@pytest.mark.parametrize("how", ["flock", "lockf"])
+def test_store_lock_excludes_both_kinds_of_lock(store: Store, how: str) -> None:
+    with (
+        held_elsewhere(store.path / "store.lock", how),
+        pytest.raises(StoreError, match="another process holds it"),
+        store_lock(store, wait_seconds=0),
+    ):
+        pytest.fail("got a lock that another process holds")
+
+
+@pytest.mark.parametrize("how", ["flock", "lockf"])
+def test_store_lock_keeps_others_out_until_it_is_given_back(store: Store, how: str) -> None:
+    tries = (
+        "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR);"
+        "getattr(fcntl, sys.argv[2])(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    )
+    command = [sys.executable, "-c", tries, str(store.path / "store.lock"), how]
+    with store_lock(store):
+        assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_store_lock_that_is_a_link_is_refused(store: Store) -> None:
+    (store.path / "store.lock").symlink_to("md_store.json")
+    with pytest.raises(StoreError, match="Too many levels"), store_lock(store, wait_seconds=0):
+        pytest.fail("locked what a link points to")
+
+
+def test_store_lock_file_stays(store: Store) -> None:
+    with store_lock(store):
+        pass
+    assert (store.path / "store.lock").is_file()

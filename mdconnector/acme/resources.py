@@ -47,7 +47,6 @@ LONGEST_POLL_SECONDS = 10.0
 # What a CA that names a waiting time gets at least; some name a day for a certificate that is there
 # in minutes.
 POLITE_POLL_SECONDS = 3.0
-FINALIZE_CHECK_WAITS_SECONDS = (0.0, 2.0, 5.0)
 MAX_ORDER_PAGES = 20
 MAX_ORDERS_READ = 30
 
@@ -238,17 +237,11 @@ def fetch_authorization(session: Session, account: Account, url: str) -> Authori
     return _authorization(session, response.json("authorization"), url)
 
 
-def answer_challenge(session: Session, account: Account, challenge: Challenge) -> Challenge:
+def answer_challenge(session: Session, account: Account, url: str) -> Challenge:
     """Tell the CA that a challenge may be validated now (§7.5.1).
 
     After a lost answer the challenge is read, and answered again only if it is still pending.
     """
-    if challenge.url is None:
-        raise CaProtocolError(
-            f"the CA's {printable(challenge.type, 40)} challenge has no 'url'",
-            url=session.directory_url,
-        )
-    url = challenge.url
     try:
         response = _answer(session, account, url)
     except CaUnreachableError as error:
@@ -264,8 +257,8 @@ def finalize(session: Session, account: Account, order: Order, csr_der: bytes) -
     """Hand in the CSR of a ready order, once (§7.4).
 
     After a lost answer, or one that says it was done before, the order is read and returned as it
-    stands. Where it still stands at `ready` after some seconds, CaUnreachableError is raised:
-    whoever tries again has read the order first.
+    stands. Where it is still `ready` the error of the lost answer is raised, a CaUnreachableError
+    with `request_sent`: the CA may be at work on it, so read the order again before another try.
     """
     if order.status in (OrderStatus.PROCESSING, OrderStatus.VALID):
         return order
@@ -496,12 +489,10 @@ def _find_lost_order(
 def _order_after_lost_finalize(
     session: Session, account: Account, order: Order, lost: CaError
 ) -> Order:
-    for wait in FINALIZE_CHECK_WAITS_SECONDS:
-        session.pause(wait)
-        found = fetch_order(session, account, order.url)
-        if found.status is not OrderStatus.READY:
-            return found
-    raise lost
+    found = fetch_order(session, account, order.url)
+    if found.status is OrderStatus.READY:
+        raise lost
+    return found
 
 
 def _answer(session: Session, account: Account, url: str) -> Response:

@@ -164,11 +164,6 @@ class Session:
             before, self._directory = self._directory, None
             return self.directory() != before
 
-    def pause(self, seconds: float) -> None:
-        """Wait between two requests that belong together."""
-        if seconds > 0:
-            self._sleep(seconds)
-
     def get(self, url: str, *, purpose: Purpose) -> Response:
         """Send an unsigned GET: the directory, and renewal information (RFC 9773)."""
         if purpose is not Purpose.DIRECTORY:
@@ -530,18 +525,18 @@ def _proxy(url: str | None, ca_certificates: str | None) -> httpx.Proxy | None:
     if url is None:
         return None
     try:
-        scheme = httpx.URL(url).scheme
-        trust = (
-            _trust(ca_certificates, directive="MDHttpProxyCACertificateFile")
-            if scheme == "https"
-            else None
-        )
-        return httpx.Proxy(url, ssl_context=trust)
-    except (ValueError, httpx.InvalidURL) as error:
-        # The value may hold a password.
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in _PORTS or not parsed.host:
+        # Without the value, which may hold a password.
         raise ConfigurationError(
             "MDHttpProxy is not an http or https URL", hint="write 'MDHttpProxy http://host:port'"
-        ) from error
+        )
+    if parsed.scheme == "http":
+        return httpx.Proxy(parsed)
+    trust = _trust(ca_certificates, directive="MDHttpProxyCACertificateFile")
+    return httpx.Proxy(parsed, ssl_context=trust)
 
 
 def _directory_origin(url: str) -> Origin:

@@ -276,6 +276,21 @@ class Pending:
         return self._store.make_own(PENDING, self._name)
 
 
+def drop_pending(store: Store, name: str, fingerprints: tuple[str, ...]) -> None:
+    """Drop a set whose leaves are exactly these; another one, or one half-done, stays."""
+    pending = store.own(PENDING)
+    if pending is None:
+        return
+    with pending:
+        folder = pending.open(name)
+        if folder is None:
+            return
+        with folder:
+            is_it = fingerprints_in(folder) == fingerprints
+        if is_it and fingerprints:
+            _remove(pending, name)
+
+
 def _remove(pending: Folder, name: str) -> None:
     folder = pending.open(name)
     if folder is None:

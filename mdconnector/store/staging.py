@@ -85,14 +85,19 @@ def set_aside(store: Store, group: str, name: str, reason: str) -> Path:
         return set_aside_entry(store, folder, name, reason)
 
 
-def recover_staging(store: Store) -> Iterator[str]:
-    """Take away what killed runs left half-done; yields the names it belonged to."""
+def recover_staging(store: Store) -> Iterator[tuple[str, StoreError | None]]:
+    """Take away what killed runs left half-done; yields whose it was, and what went wrong."""
     for place in (WORK_STAGING, WORK_REPLACED):
         with _own(store, place) as work:
-            for name in work.names() if work is not None else ():
-                if work is not None:
+            if work is None:
+                continue
+            for name in work.names():
+                try:
                     _throw_away(store, work, name)
-                    yield name
+                except StoreError as error:
+                    yield name, error
+                else:
+                    yield name, None
 
 
 def _files(

@@ -323,17 +323,32 @@ def list_orders(session: Session, account: Account) -> tuple[str, ...]:
 
 
 def explain_invalid(session: Session, account: Account, order: Order) -> CaProblemError:
-    """Say why an order became invalid: its own error, else that of the challenge that failed."""
-    if order.error is not None:
-        return order.error
+    """Say why an order became invalid: the challenge that failed, with its name, else what it says.
+
+    An order repeats the failed challenge's error, but without the name, and `unauthorized` there means
+    a wrong answer to the challenge, not an account without rights.
+    """
+    try:
+        found = _failed_validation(session, account, order)
+    except (CaProblemError, CaProtocolError):
+        found = None
+    if found is not None:
+        return found
+    return order.error or _invalid(session, order, "the order became invalid without a reason")
+
+
+def _failed_validation(session: Session, account: Account, order: Order) -> CaProblemError | None:
     for url in order.authorizations:
         authorization = fetch_authorization(session, account, url)
+        if authorization.status is AuthorizationStatus.VALID:
+            continue
         for challenge in authorization.challenges:
             if challenge.error is not None:
                 return _about_name(challenge.error, authorization.name)
-        if authorization.status is not AuthorizationStatus.VALID:
-            return _invalid(session, order, f"{authorization.name} is {authorization.status}")
-    return _invalid(session, order, "the order became invalid, and the CA does not say why")
+        if order.error is None and authorization.status is not AuthorizationStatus.PENDING:
+            detail = f"the authorization of {authorization.name} is {authorization.status}"
+            return _invalid(session, order, detail)
+    return None
 
 
 def poll_delay_seconds(retry_after_seconds: float | None, polls_so_far: int) -> float:

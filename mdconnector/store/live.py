@@ -44,6 +44,7 @@ MD_FILE = "md.json"
 
 _CHAIN_NAME = re.compile(r"pubcert((?:\.[a-z0-9-]{1,40})?)\.pem")
 _PROOF = b"mdconnector: this key signs"
+_MAX_RSA_BITS = 16_384  # OpenSSL verifies no longer ones, and signing with one takes minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,8 @@ def _is_ours(store: Store, domain: ManagedDomain, credentials: tuple[Credential,
 def _prove(credential: Credential) -> None:
     """Sign with the key, verify with the certificate: the key was loaded without validation."""
     public_key = credential.chain[0].public_key()
+    if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size > _MAX_RSA_BITS:
+        raise CertificateError(f"the RSA key has more than {_MAX_RSA_BITS} bits")
     try:
         signature = _sign(credential.key)
         if isinstance(public_key, rsa.RSAPublicKey):

@@ -13,8 +13,8 @@ import pytest
 
 from mdconnector.errors import StoreError, UnsafeStoreError
 from mdconnector.store.records import parse_store, render_store
-from mdconnector.store.tree import Store, folder_name
-from tests.parts import Apache
+from mdconnector.store.tree import GROUP_MODES, Store, folder_name
+from tests.parts import Apache, Pebble, wait_until
 
 HTTPD_UID = 33
 HTTPD_GID = 33
@@ -345,6 +345,43 @@ def test_dns_name_is_the_folders_name(name: str) -> None:
 def test_what_is_no_dns_name_never_becomes_a_path(name: str) -> None:
     with pytest.raises(StoreError):
         folder_name(name)
+
+
+SITE = """\
+MDomain modes.example
+<VirtualHost *:${HTTPS_PORT}>
+    ServerName modes.example
+    SSLEngine on
+</VirtualHost>
+"""
+
+
+@as_root
+@pytest.mark.apache
+@pytest.mark.pebble
+def test_modes_and_owners_are_those_of_the_real_mod_md(
+    make_apache: Callable[..., Apache], trusting_ca: Pebble, parts_folder: Path
+) -> None:
+    apache = make_apache(sites={"a": SITE}, main_extra=trusting_ca.directives(), renew_mode="auto")
+    with apache:
+        wait_until((apache.store / "staging/modes.example/pubcert.pem").exists, "a staged set")
+        apache.graceful()
+        wait_until((apache.store / "domains/modes.example/pubcert.pem").exists, "activation")
+    path = parts_folder / "ours"
+    with open_store(path) as store:
+        for group in GROUP_MODES.keys() - {"ocsp"}:
+            folder = "ACME-localhost-0000" if group == "accounts" else "modes.example"
+            store.make_in_group(group, folder).close()
+    theirs = {str(p.relative_to(apache.store)): _seen(p) for p in apache.store.rglob("*")}
+    ours = {str(p.relative_to(path)): _seen(p) for p in path.rglob("*")}
+    common = theirs.keys() & ours.keys()
+    assert common >= {"md_store.json", "staging", "accounts/ACME-localhost-0000", "archive", "tmp"}
+    assert {name: ours[name] for name in common} == {name: theirs[name] for name in common}
+
+
+def _seen(path: Path) -> tuple[str, int]:
+    status = path.stat()
+    return oct(stat.S_IMODE(status.st_mode)), status.st_uid
 
 
 @pytest.mark.apache

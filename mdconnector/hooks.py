@@ -33,6 +33,33 @@ _GRACE_SECONDS = 2.0
 """between SIGTERM and SIGKILL"""
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this system, as a program needs it to run with his rights."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    name: str
+    home: str
+
+    @classmethod
+    def of(cls, uid: int) -> Account | None:
+        """Return the account of a user; None where the system knows none."""
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            return None
+        groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+        return cls(uid, entry.pw_gid, groups, entry.pw_name, entry.pw_dir)
+
+    @classmethod
+    def own(cls) -> Account:
+        """Return ours, though the system may know nothing of it."""
+        uid = os.geteuid()
+        return cls.of(uid) or cls(uid, os.getegid(), tuple(os.getgroups()), str(uid), "/")
+
+
 class HookOutcome(StrEnum):
     """What became of a command."""
 
@@ -86,16 +113,16 @@ def run_hook(line: str, arguments: Sequence[str], *, timeout_seconds: float) -> 
     words = split_command_line(line)
     try:
         owner = _check(words)
-    except (_RefusedError, OSError) as error:
+    except (_RefusedError, OSError, ValueError) as error:
         program = printable(words[0]) if words else "the empty command"
         return HookResult(HookOutcome.NOT_RUN, program, reason=_said_by(error))
     return run_as(owner, (*words, *arguments), timeout_seconds=timeout_seconds)
 
 
 def run_as(
-    owner: pwd.struct_passwd, words: Sequence[str], *, timeout_seconds: float, stdin: bytes = b""
+    account: Account, words: Sequence[str], *, timeout_seconds: float, stdin: bytes = b""
 ) -> HookResult:
-    """Run a program of ours, or a checked one, with the rights of `owner` where we are root.
+    """Run a program of ours, or a checked one, with an account's rights where we are root.
 
     `stdin` has at most the 64 KiB that a pipe holds. Never raises, as `run_hook`.
     """
@@ -109,12 +136,12 @@ def run_as(
             stderr=subprocess.STDOUT,
             bufsize=0,
             cwd="/",
-            env=_environment(owner),
+            env=_environment(account),
             start_new_session=True,
             umask=0o022,
-            user=owner.pw_uid if is_root else None,
-            group=owner.pw_gid if is_root else None,
-            extra_groups=os.getgrouplist(owner.pw_name, owner.pw_gid) if is_root else None,
+            user=account.uid if is_root else None,
+            group=account.gid if is_root else None,
+            extra_groups=account.groups if is_root else None,
         )
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         return HookResult(HookOutcome.NOT_RUN, program, reason=_said_by(error))
@@ -143,7 +170,7 @@ def _unescaped(word: str) -> str:
     return "".join(kept)
 
 
-def _check(words: tuple[str, ...]) -> pwd.struct_passwd:
+def _check(words: tuple[str, ...]) -> Account:
     """Return whose rights the command is to have, or say why it must not be run."""
     if not words or not words[0].startswith("/"):
         raise _RefusedError("it must begin with an absolute path")
@@ -155,11 +182,10 @@ def _check(words: tuple[str, ...]) -> pwd.struct_passwd:
     if own not in (0, status.st_uid) and status.st_uid != 0:
         raise _RefusedError(f"it belongs to uid {status.st_uid}, not to root or uid {own}")
     _refuse_writable(path, trusted=frozenset({0, status.st_uid}))
-    runs_as = status.st_uid if own == 0 else own
-    try:
-        return pwd.getpwuid(runs_as)
-    except KeyError:
-        raise _RefusedError(f"uid {runs_as} is not a user of this system") from None
+    account = Account.of(status.st_uid) if own == 0 else Account.own()
+    if account is None:
+        raise _RefusedError(f"its owner, uid {status.st_uid}, is not a user of this system")
+    return account
 
 
 def _refuse_writable(path: Path, *, trusted: frozenset[int]) -> None:
@@ -198,12 +224,12 @@ def _said_by(error: Exception) -> str:
     return printable((isinstance(error, OSError) and error.strerror) or str(error))
 
 
-def _environment(owner: pwd.struct_passwd) -> dict[str, str]:
+def _environment(account: Account) -> dict[str, str]:
     return {
         "PATH": SEARCH_PATH,
-        "HOME": owner.pw_dir,
-        "USER": owner.pw_name,
-        "LOGNAME": owner.pw_name,
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
         "SHELL": "/bin/sh",
         "LANG": "C.UTF-8",
     }

@@ -6,14 +6,14 @@ all the work (document_root_writer); links below the DocumentRoot are not follow
 
 from __future__ import annotations
 
-import pwd
+import os
 import sys
 from pathlib import Path
 
 from mdconnector.challenges import document_root_writer
 from mdconnector.challenges.traces import DocumentRootFile
 from mdconnector.errors import ChallengeError
-from mdconnector.hooks import HookOutcome, run_as
+from mdconnector.hooks import Account, HookOutcome, run_as
 from mdconnector.printable import printable
 
 _TIMEOUT_SECONDS = 30.0
@@ -37,43 +37,32 @@ def remove(trace: DocumentRootFile) -> None:
         _run("remove", trace, _owner_of(trace.document_root))
 
 
-def _run(task: str, trace: DocumentRootFile, owner: pwd.struct_passwd) -> None:
-    # The real interpreter: others may not search the folder of a virtual environment. The program
-    # comes by stdin for the same reason.
-    interpreter = str(Path(sys.executable).resolve())
+def _run(task: str, trace: DocumentRootFile, owner: Account) -> None:
     root, made = trace.document_root, str(trace.made_folders)
-    words = (
-        interpreter,
-        "-I",
-        "-S",
-        "-",
-        task,
-        root,
-        str(owner.pw_uid),
-        trace.token,
-        trace.content,
-    )
+    rights = ",".join(map(str, (owner.uid, owner.gid, *owner.groups)))
+    words = (sys.executable, "-I", "-S", "-", rights, task, root, trace.token, trace.content, made)
     program = Path(document_root_writer.__file__).read_bytes()
-    result = run_as(owner, (*words, made), stdin=program, timeout_seconds=_TIMEOUT_SECONDS)
+    result = run_as(Account.own(), words, stdin=program, timeout_seconds=_TIMEOUT_SECONDS)
     if result.outcome is not HookOutcome.OK:
         raise ChallengeError(
-            f"{printable(root)}: {result.output or result.reason} (as user {owner.pw_name})",
-            hint=f"let {owner.pw_name} write to {root}/.well-known/acme-challenge, or load mod_md",
+            f"{printable(root)}: {result.output or result.reason} (as user {owner.name})",
+            hint=f"let {owner.name} write to {root}/.well-known/acme-challenge, or load mod_md",
         )
 
 
-def _owner_of(document_root: str) -> pwd.struct_passwd:
+def _owner_of(document_root: str) -> Account:
     try:
         uid = Path(document_root).stat().st_uid
-        return pwd.getpwuid(uid)
     except OSError as error:
         raise ChallengeError(
             f"DocumentRoot {printable(document_root)}: {error.strerror}"
         ) from error
-    except KeyError:
+    owner = Account.of(uid) if os.geteuid() == 0 else Account.own()
+    if owner is None:
         raise ChallengeError(
-            f"DocumentRoot {printable(document_root)} belongs to no user of this system"
-        ) from None
+            f"DocumentRoot {printable(document_root)} belongs to uid {uid}, no user of this system"
+        )
+    return owner
 
 
 def _is_there(path: Path) -> bool:

@@ -1,10 +1,12 @@
 """The child's program: make or remove one challenge file below a DocumentRoot.
 
 Rules: it is handed to a Python of its own by stdin and imports nothing of ours. Below the
-DocumentRoot each folder is opened from the one before, and a link is never followed. It says on one
-line what failed.
+DocumentRoot each folder is opened from the one before; a link is never followed. It says on one
+line what failed. It is started with our rights, since the owner may not be allowed to read Python,
+and gives them up before it does anything.
 
-Arguments: write|remove, DocumentRoot, its owner's uid, token, content, number of absent folders.
+Arguments: the owner's uid, gid and groups, write|remove, DocumentRoot, token, content, number of
+absent folders.
 """
 
 import contextlib
@@ -16,14 +18,6 @@ FOLDERS_BELOW = (FOLDERS[:1], FOLDERS)
 MAX_CONTENT_BYTES = 1024
 TRIES = 3
 """another domain's tear-down may remove an empty folder just before we use it"""
-
-
-def open_root(root: str, uid: int) -> int:
-    """Open the DocumentRoot; a link in its own path is the administrator's and is followed."""
-    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if os.fstat(fd).st_uid != uid:
-        raise PermissionError(0, "it has just changed its owner", root)
-    return fd
 
 
 def open_folder(parent: int, name: str) -> int:
@@ -86,9 +80,26 @@ def remove_file(root: int, token: str, content: bytes, absent: int) -> None:
         return
 
 
-def main(task: str, root: str, uid: str, token: str, content: str, absent: str) -> None:
+def open_root(root: str, uid: int, gid: int, groups: list[int]) -> int:
+    """Become the DocumentRoot's owner for good, if we are root, and open it.
+
+    A link in its own path is the administrator's and is followed.
+    """
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if was_root and os.fstat(fd).st_uid != uid:
+        raise PermissionError(0, "it has just changed its owner", root)
+    return fd
+
+
+def main(owner: list[str], task: str, root: str, token: str, content: str, absent: str) -> None:
     """Do the one task."""
-    fd = open_root(root, int(uid))
+    uid, gid, *groups = (int(number) for number in owner)
+    fd = open_root(root, uid, gid, groups)
     if task == "remove":
         remove_file(fd, token, content.encode("ascii"), int(absent))
         return
@@ -104,6 +115,6 @@ def main(task: str, root: str, uid: str, token: str, content: str, absent: str) 
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
+        main(sys.argv[1].split(","), *sys.argv[2:])
     except OSError as error:
-        sys.exit(f"{error.filename or sys.argv[2]}: {error.strerror}")
+        sys.exit(f"{error.filename or sys.argv[3]}: {error.strerror}")

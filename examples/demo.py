@@ -24,10 +24,10 @@ EXAMPLES = Path(__file__).resolve().parent
 CLONE = EXAMPLES.parent
 sys.path.insert(0, str(CLONE))
 
-from cryptography import x509  # noqa: E402 - after the path to the clone is known
-from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.parts import (  # noqa: E402
+from tests.parts import (
     Apache,
     Challtestsrv,
     Pebble,

@@ -14,7 +14,6 @@ import shlex
 import shutil
 import signal
 import stat
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from mdconnector.errors import HttpdError
-from mdconnector.httpd.programs import PROGRAM_PATH, run_program, split_command
+from mdconnector.httpd.programs import PROGRAM_PATH, Finished, run_program, split_command
 from mdconnector.printable import printable
 
 KNOWN_EXECUTABLES = (
@@ -186,12 +185,7 @@ def config_test(running: RunningHttpd, *, limit_seconds: float = CONFIG_TEST_SEC
     It says nothing about keys and certificates: `-t` never opens them.
     """
     _require_access(running)
-    finished = run_program(
-        (*_own_command(running), "-t"),
-        environment=running.environment,
-        directory=running.directory,
-        limit_seconds=limit_seconds,
-    )
+    finished = _ask_itself(running, "-t", limit_seconds=limit_seconds)
     if finished.exit_code == 0:
         return ConfigTest(ok=True, output=printable(finished.output))
     if finished.exit_code is None:
@@ -255,6 +249,7 @@ def start_again(
 
     Returns the new parent, or None where none came up within the limit.
     """
+    _require_access(running)
     deadline = time.monotonic() + limit_seconds
     systemctl = shutil.which("systemctl", path=PROGRAM_PATH)
     if running.unit is not None and systemctl is not None:
@@ -326,12 +321,7 @@ def _belongs_together(running: RunningHttpd) -> bool:
         return True
     if not running.accessible:
         return False
-    finished = run_program(
-        (*_own_command(running), "-t", "-D", "DUMP_RUN_CFG"),
-        environment=running.environment,
-        directory=running.directory,
-        limit_seconds=CONFIG_TEST_SECONDS,
-    )
+    finished = _ask_itself(running, "-t", "-D", "DUMP_RUN_CFG", limit_seconds=CONFIG_TEST_SECONDS)
     named = _RUN_PID_FILE.search(finished.output)
     if named is None or not running.is_alive():
         return False
@@ -430,13 +420,25 @@ def _split_options(arguments: Sequence[str]) -> tuple[tuple[str, str | None], ..
     return tuple(options)
 
 
-def _own_command(running: RunningHttpd, *, without: str = "kEtX") -> tuple[str, ...]:
-    """Return its executable and its own arguments, without those that act or redirect."""
-    words: list[str] = []
-    for option, value in _split_options(running.arguments):
-        if option not in without:
-            words += (f"-{option}",) if value is None else (f"-{option}", value)
-    return (str(_program_of(running)), *words)
+def _own_arguments(running: RunningHttpd, *, without: str) -> tuple[str, ...]:
+    """Return its arguments without the options named, for those that act or redirect."""
+    return tuple(
+        word
+        for option, value in _split_options(running.arguments)
+        if option not in without
+        for word in ((f"-{option}",) if value is None else (f"-{option}", value))
+    )
+
+
+def _ask_itself(running: RunningHttpd, *arguments: str, limit_seconds: float) -> Finished:
+    """Run its own executable on its own configuration."""
+    own = _own_arguments(running, without="kEtX")
+    return run_program(
+        (str(_program_of(running)), *own, *arguments),
+        environment=running.environment,
+        directory=running.directory,
+        limit_seconds=limit_seconds,
+    )
 
 
 def _program_of(running: RunningHttpd) -> Path:
@@ -564,16 +566,11 @@ def _await_successor(running: RunningHttpd, deadline: float) -> RunningHttpd | N
 
 def _start_detached(running: RunningHttpd) -> None:
     """Start httpd with its former arguments; without `-k`, which would believe a stale pid file."""
-    command = _own_command(running, without="kE")
+    command = (str(running.executable), *_own_arguments(running, without="kE"))
+    nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     try:
-        subprocess.Popen(
-            [str(running.executable), *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=dict(running.environment),
-            cwd=running.directory,
-            start_new_session=True,
+        os.posix_spawn(
+            running.executable, command, running.environment, file_actions=nothing, setsid=True
         )
     except OSError as error:
         raise HttpdError(

@@ -43,6 +43,8 @@ GROUP = "accounts"
 ACCOUNT_FILE = "account.json"
 KEY_FILE = "account.pem"
 MAX_ACCOUNTS = 1000
+MAX_MERGED = 100
+"""with that many, none is taken from staging any more: Apache's user could fill the store"""
 
 _PENDING_KEY = "key.pem"
 _PENDING_NOTE = "note.json"
@@ -130,6 +132,9 @@ def merge_staged_account(store: Store, folder: Folder) -> StoredAccount | None:
     known = _known_account(store, account)
     if known is not None and _has_key(store, known):
         return known
+    if len(account_ids(store)) >= MAX_MERGED:
+        logger.warning("%s: the account in it is not kept: there are too many", folder.path)
+        return None
     return save_account(store, account, key)
 
 

@@ -23,6 +23,7 @@ from mdconnector.keys import (
     public_bytes,
 )
 from mdconnector.managed_domain import ExternalAccount
+from mdconnector.store import accounts
 from mdconnector.store.accounts import (
     begin_account,
     find_accounts,
@@ -195,9 +196,9 @@ def test_numbers_are_claimed_from_the_lowest_free_one(store: Store) -> None:
 
 
 def test_number_that_something_strange_holds_is_passed_over(store: Store) -> None:
-    accounts = store.path / "accounts"
-    (accounts / "ACME-acme.sectigo.com-0000").symlink_to("/tmp")
-    (accounts / "ACME-acme.sectigo.com-0001").touch()
+    group = store.path / "accounts"
+    (group / "ACME-acme.sectigo.com-0000").symlink_to("/tmp")
+    (group / "ACME-acme.sectigo.com-0001").touch()
     assert save_account(store, NEW, KEY).id == "ACME-acme.sectigo.com-0002"
 
 
@@ -308,6 +309,17 @@ def test_staged_account_that_is_stored_already_changes_nothing(store: Store) -> 
     kept = load_account(store, stored.id)
     assert kept is not None
     assert public_bytes(kept[1]) == public_bytes(KEY)
+
+
+def test_staging_cannot_fill_the_store_with_accounts(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(accounts, "MAX_MERGED", 1)
+    save_account(store, NEW, KEY)
+    put_in_staging(store, "a.example", replace(NEW, url="https://acme.sectigo.com/acct/2"))
+    with caplog.at_level(logging.WARNING):
+        assert merge(store, "a.example") is None
+    assert "too many" in caplog.text
 
 
 def test_staging_without_an_account_has_none_to_merge(store: Store) -> None:

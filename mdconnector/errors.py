@@ -76,9 +76,7 @@ class ConfigurationError(MdConnectorError):
     default_type = "configuration"
     default_class = ErrorClass.CONFIGURATION
 
-    def __init__(
-        self, message: str, *, at: str | None = None, hint: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, at: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.at = at
 
@@ -128,9 +126,7 @@ class LockedError(MdConnectorError):
     default_class = ErrorClass.TRANSIENT
 
     def __init__(self, message: str, *, age_seconds: float | None = None) -> None:
-        super().__init__(
-            message, hint="wait for it to end, or see what it does with ps"
-        )
+        super().__init__(message, hint="wait for it to end, or see what it does with ps")
         self.age_seconds = age_seconds
 
 
@@ -184,9 +180,7 @@ class CaUnreachableError(CaError):
         request_sent: bool = True,
         retry_after_seconds: float | None = None,
     ) -> None:
-        super().__init__(
-            message, url=url, hint=hint, retry_after_seconds=retry_after_seconds
-        )
+        super().__init__(message, url=url, hint=hint, retry_after_seconds=retry_after_seconds)
         self.request_sent = request_sent
 
 
@@ -217,9 +211,8 @@ class CaProblemError(CaError):
         error_class: ErrorClass = ErrorClass.NEEDS_HUMAN,
         retry_after_seconds: float | None = None,
     ) -> None:
-        word = type.rpartition(":")[2]
         super().__init__(
-            f"the CA refused: {detail or 'no reason given'} ({word}, HTTP {status})",
+            f"the CA refused: {_by_identifier(detail, subproblems)} ({_kind(type, status)})",
             url=url,
             hint=hint,
             type=type,
@@ -229,6 +222,24 @@ class CaProblemError(CaError):
         self.status = status
         self.detail = detail
         self.subproblems = subproblems
+
+
+_SHOWN_SUBPROBLEMS = 5
+
+
+def _by_identifier(detail: str, subproblems: tuple[Subproblem, ...]) -> str:
+    parts = [detail or "no reason given"]
+    named = [part for part in subproblems if part.identifier and part.detail]
+    parts += (f"{part.identifier}: {part.detail}" for part in named[:_SHOWN_SUBPROBLEMS])
+    if len(named) > _SHOWN_SUBPROBLEMS:
+        parts.append(f"and {len(named) - _SHOWN_SUBPROBLEMS} more")
+    return "; ".join(parts)
+
+
+def _kind(type_: str, status: int) -> str:
+    if type_ == "about:blank":
+        return f"HTTP {status}"
+    return f"{type_.rpartition(':')[2]}, HTTP {status}"
 
 
 class CaProtocolError(CaError):

@@ -243,9 +243,7 @@ def problem_error(
     """
     subproblems = _subproblems(document)
     kind = problem_word(document, "type") or "about:blank"
-    detail = printable(
-        problem_word(document, "detail") or problem_word(document, "title") or status_phrase(status)
-    )
+    detail = printable(problem_word(document, "detail") or problem_word(document, "title") or "")
     to_judge = subproblems[0].type if kind == _COMPOUND and subproblems else kind
     found = advise(kind=to_judge, status=status, detail=detail, host=host, purpose=purpose)
     instance = problem_word(document, "instance")
@@ -254,7 +252,7 @@ def problem_error(
         url=url,
         status=status,
         type=printable(kind, 200),
-        detail=detail,
+        detail=detail or (status_phrase(status) if kind == "about:blank" else ""),
         subproblems=subproblems,
         hint=hint,
         error_class=found.error_class,

@@ -325,8 +325,8 @@ def list_orders(session: Session, account: Account) -> tuple[str, ...]:
 def explain_invalid(session: Session, account: Account, order: Order) -> CaProblemError:
     """Say why an order became invalid: the challenge that failed, with its name, else what it says.
 
-    An order repeats the failed challenge's error, but without the name, and `unauthorized` there means
-    a wrong answer to the challenge, not an account without rights.
+    An order repeats the failed challenge's error, but without the name; its `unauthorized` means a
+    wrong answer to the challenge, not an account without rights.
     """
     try:
         found = _failed_validation(session, account, order)

@@ -97,11 +97,7 @@ def parse_store(text: bytes) -> bytes:
 
 
 def render_md(
-    domain: ManagedDomain,
-    *,
-    ca_url: str,
-    account_id: str | None,
-    state: int = MD_STATE_COMPLETE,
+    domain: ManagedDomain, *, ca_url: str, account_id: str | None, state: int = MD_STATE_COMPLETE
 ) -> bytes:
     """Write md.json from the configuration (mod_md: md_core.c, md_to_json), without the EAB.
 

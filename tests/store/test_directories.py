@@ -1,0 +1,84 @@
+"""What a CA offers is remembered for a day, and how long it asked an account to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mdconnector.store.directories import (
+    forget_directory,
+    load_directory,
+    load_not_before,
+    save_directory,
+    save_not_before,
+)
+from mdconnector.store.tree import Store
+from tests.store.credentials import CA_URL, NOW, open_store
+
+OTHER_URL = "https://other.example/dir"
+DIRECTORY: dict[str, object] = {
+    "newNonce": "https://ca.example/nonce",
+    "meta": {"externalAccountRequired": True},
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A new store."""
+    with open_store(tmp_path / "md") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"),
+    [
+        pytest.param(timedelta(), DIRECTORY, id="now"),
+        pytest.param(timedelta(hours=23, minutes=59), DIRECTORY, id="within a day"),
+        pytest.param(timedelta(hours=24), None, id="after a day"),
+        pytest.param(timedelta(hours=-1), None, id="from the future"),
+    ],
+)
+def test_directory_is_remembered_for_a_day(
+    store: Store, age: timedelta, expected: dict[str, object] | None
+) -> None:
+    save_directory(store, CA_URL, DIRECTORY, NOW)
+    assert load_directory(store, CA_URL, NOW + age) == expected
+
+
+def test_directories_are_kept_apart_by_url(store: Store) -> None:
+    save_directory(store, CA_URL, DIRECTORY, NOW)
+    assert load_directory(store, OTHER_URL, NOW) is None
+
+
+def test_forgotten_directory_has_to_be_asked_again(store: Store) -> None:
+    save_directory(store, CA_URL, DIRECTORY, NOW)
+    forget_directory(store, CA_URL)
+    assert load_directory(store, CA_URL, NOW) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"url": 1}', b'{"read_at": "x", "directory": 1}'])
+def test_damaged_file_reads_as_nothing_remembered(store: Store, content: bytes) -> None:
+    save_directory(store, CA_URL, DIRECTORY, NOW)
+    save_not_before(store, CA_URL, "kid", NOW)
+    for path in (store.path / "mdconnector/directories").iterdir():
+        path.write_bytes(content)
+    assert load_directory(store, CA_URL, NOW) is None
+    assert load_not_before(store, CA_URL, "kid") is None
+
+
+def test_waiting_time_is_remembered_for_each_account(store: Store) -> None:
+    save_not_before(store, CA_URL, "kid", NOW)
+    save_not_before(store, CA_URL, None, NOW + timedelta(hours=1))
+    assert load_not_before(store, CA_URL, "kid") == NOW
+    assert load_not_before(store, CA_URL, None) == NOW + timedelta(hours=1)
+    assert load_not_before(store, CA_URL, "other") is None
+
+
+def test_nothing_is_made_by_looking(store: Store) -> None:
+    load_directory(store, CA_URL, NOW)
+    load_not_before(store, CA_URL, "kid")
+    forget_directory(store, CA_URL)
+    assert not (store.path / "mdconnector/directories").exists()

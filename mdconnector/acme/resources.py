@@ -337,20 +337,6 @@ def explain_invalid(session: Session, account: Account, order: Order) -> CaProbl
     return order.error or _invalid(session, order, "the order became invalid without a reason")
 
 
-def _failed_validation(session: Session, account: Account, order: Order) -> CaProblemError | None:
-    for url in order.authorizations:
-        authorization = fetch_authorization(session, account, url)
-        if authorization.status is AuthorizationStatus.VALID:
-            continue
-        for challenge in authorization.challenges:
-            if challenge.error is not None:
-                return _about_name(challenge.error, authorization.name)
-        if order.error is None and authorization.status is not AuthorizationStatus.PENDING:
-            detail = f"the authorization of {authorization.name} is {authorization.status}"
-            return _invalid(session, order, detail)
-    return None
-
-
 def poll_delay_seconds(retry_after_seconds: float | None, polls_so_far: int) -> float:
     """Return how long to wait before an order is read again.
 
@@ -590,6 +576,20 @@ def _embedded_error(
         host=session.host,
         purpose=purpose,
     )
+
+
+def _failed_validation(session: Session, account: Account, order: Order) -> CaProblemError | None:
+    for url in order.authorizations:
+        authorization = fetch_authorization(session, account, url)
+        if authorization.status is AuthorizationStatus.VALID:
+            continue
+        for challenge in authorization.challenges:
+            if challenge.error is not None:
+                return _about_name(challenge.error, authorization.name)
+        if order.error is None and authorization.status is not AuthorizationStatus.PENDING:
+            detail = f"the authorization of {authorization.name} is {authorization.status}"
+            return _invalid(session, order, detail)
+    return None
 
 
 def _about_name(error: CaProblemError, name: str) -> CaProblemError:

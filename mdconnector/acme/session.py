@@ -53,6 +53,10 @@ MAX_TRIES = 3
 MAX_BAD_NONCES = 10
 RETRY_WAITS_SECONDS = (1.0, 3.0)
 LONGEST_RETRY_WAIT_SECONDS = 10.0
+# A CA that goes silent in the middle of a run is left alone for a while after this many requests in
+# a row, so that a thousand domains do not each wait for it.
+MAX_UNANSWERED_REQUESTS = 3
+SILENCE_SECONDS = 60.0
 _MAX_KEPT_NONCES = 64
 # Shorter than the idle time-outs of common front ends, so that few requests meet a closing
 # connection.
@@ -100,6 +104,9 @@ class Session:
         self._nonces: list[str] = []
         self._failure: CaError | None = None
         self._has_answered = False
+        self._unanswered_requests = 0
+        self._silence: CaUnreachableError | None = None
+        self._silence_ends_at = 0.0
         self._stopped_accounts: dict[str, CaProblemError] = {}
         self._lock = threading.Lock()
         self._contact_lock = threading.RLock()
@@ -189,10 +196,12 @@ class Session:
 
         One that is not `repeatable` is sent again only where nothing of it can have left this
         machine; else CaUnreachableError tells by `request_sent` that its fate is unknown. Once the
-        CA has called the account suspended, every further request of it raises that error.
+        CA has called the account suspended, every further request of it raises that error; and a CA
+        that went silent is left alone for a minute.
         """
         if kid is not None and kid in self._stopped_accounts:
             raise self._stopped_accounts[kid]
+        self._respect_silence()
         self.directory()
         self._refuse_foreign(url)
 
@@ -314,8 +323,25 @@ class Session:
                 tries += 1
                 wait = self._wait_before_retry(error, tries, repeatable=repeatable)
                 if wait is None:
+                    self._note_failure(error)
                     raise
             self._sleep(wait)
+
+    def _note_failure(self, error: CaError) -> None:
+        if not isinstance(error, CaUnreachableError) or error is self._failure:
+            return
+        with self._lock:
+            self._unanswered_requests += 1
+            if self._unanswered_requests >= MAX_UNANSWERED_REQUESTS:
+                self._silence = CaUnreachableError(
+                    error.message, url=error.url, hint=error.hint, request_sent=False
+                )
+                self._silence_ends_at = self._clock() + SILENCE_SECONDS
+
+    def _respect_silence(self) -> None:
+        with self._lock:
+            if self._silence is not None and self._clock() < self._silence_ends_at:
+                raise self._silence
 
     def _wait_before_retry(self, error: CaError, tries: int, *, repeatable: bool) -> float | None:
         """Return how long to wait before the request is sent again, None where it must not be."""
@@ -364,6 +390,7 @@ class Session:
             raise self._unreachable(error, url=url, purpose=purpose) from error
         if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             self._has_answered = True
+            self._unanswered_requests = 0
         return read_response(
             url=url,
             status=answer.status_code,

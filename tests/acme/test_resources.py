@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -62,7 +63,7 @@ from tests.acme.fake_ca import (
     reset,
     with_headers,
 )
-from tests.parts import Pebble
+from tests.parts import DropAfter, FaultingProxy, Pebble, Rule
 
 NAMES = ("shop.example.org", "www.shop.example.org")
 SECRET = bytes(range(32))
@@ -111,10 +112,15 @@ def client(account_key: rsa.RSAPrivateKey, leaf_key: PrivateKey) -> Client:
 
 
 def enroll(
-    session: Session, key: rsa.RSAPrivateKey, leaf_key: PrivateKey, names: tuple[str, ...]
+    session: Session,
+    key: rsa.RSAPrivateKey,
+    leaf_key: PrivateKey,
+    names: tuple[str, ...],
+    *,
+    eab: ExternalAccount = BINDING,
 ) -> bytes:
     """Go the whole way, as a caller does that answers no challenge itself."""
-    account = register_account(session, key, contact=CONTACT, terms_agreed=True, eab=BINDING)
+    account = register_account(session, key, contact=CONTACT, terms_agreed=True, eab=eab)
     order = new_order(session, account, names)
     if order.status is OrderStatus.PENDING:
         for url in order.authorizations:
@@ -260,6 +266,30 @@ def test_failed_challenge_at_pebble_is_explained_by_its_name(
         error = explain_invalid(session, account, order)
     assert error.error_class is ErrorClass.TRANSIENT
     assert "nobody-answers.example.org" in error.detail
+
+
+@pytest.mark.pebble
+@pytest.mark.parametrize("path", ["/sign-me-up", "/order-plz", "/finalize-order", "/certZ"])
+def test_answer_lost_on_the_wire_costs_no_second_account_order_or_certificate(
+    counting_ca: Pebble, leaf_key: PrivateKey, tmp_path: Path, path: str
+) -> None:
+    binding = ExternalAccount("kid-1", counting_ca.eab_keys["kid-1"])
+    names = (f"lost{path.strip('/').lower()}.example.org",)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    rule = Rule(DropAfter(), path=path, nth=1)
+    with (
+        FaultingProxy(tmp_path, counting_ca, rule) as proxy,
+        Session(
+            proxy.directory_url, ca_certificates=str(proxy.ca_file), sleep=lambda _: None
+        ) as session,
+    ):
+        account = register_account(session, key, contact=CONTACT, terms_agreed=True, eab=binding)
+        chain = read_chain(enroll(session, key, leaf_key, names, eab=binding))
+        orders = list_orders(session, account)
+    assert rule.hits == 1
+    assert facts_of(chain[0]).names == names
+    assert len(orders) == 1
+    assert sum(one.resource == "/finalize-order" for one in proxy.requests) == 1
 
 
 # --- accounts

@@ -427,6 +427,37 @@ def test_suspended_account_is_not_asked_again_in_this_run(talk: Conversation) ->
     assert talk.ca.count("/new-order") == 1
 
 
+def test_ca_that_goes_silent_is_left_alone_for_a_minute(account_key: rsa.RSAPrivateKey) -> None:
+    now = 0.0
+    ca = FakeCa()
+    session = Session(
+        DIRECTORY_URL,
+        transport=httpx.MockTransport(ca),
+        clock=lambda: now,
+        sleep=lambda _: None,
+    )
+
+    def register() -> None:
+        session.post(
+            f"{BASE}/new-account",
+            {"termsOfServiceAgreed": True},
+            key=account_key,
+            kid=None,
+            purpose=Purpose.ACCOUNT,
+        )
+
+    session.directory()
+    ca.fault("", *[reset] * 9)
+    for _ in range(6):
+        with pytest.raises(CaUnreachableError) as caught:
+            register()
+    assert session.requests_sent == 1 + 9
+    assert not caught.value.request_sent
+    now = 61.0
+    register()
+    assert len(ca.accounts) == 1
+
+
 # --- what an answer may be
 
 

@@ -73,9 +73,7 @@ def parse_duration(text: str, default_unit: str) -> timedelta:
     match = _DURATION.fullmatch(text.strip())
     unit = _UNITS.get((match[2] or default_unit).lower()) if match else None
     if match is None or unit is None:
-        raise ValueError(
-            f"'{text}' is not a duration; write a number and one of d, h, mi, s, ms"
-        )
+        raise ValueError(f"'{text}' is not a duration; write a number and one of d, h, mi, s, ms")
     try:
         return int(match[1]) * unit
     except OverflowError as error:
@@ -102,9 +100,7 @@ class Window:
         """Read `33%` or `14d` (mod_md: md_time.c, md_timeslice_parse). Raises ValueError."""
         if text.endswith("%"):
             if not text[:-1].isdigit() or not 0 < int(text[:-1]) < 100:
-                raise ValueError(
-                    f"'{text}' must be a whole number of percent from 1 to 99"
-                )
+                raise ValueError(f"'{text}' must be a whole number of percent from 1 to 99")
             return cls(percent=int(text[:-1]))
         duration = parse_duration(text, "d")
         if duration <= timedelta(0):
@@ -119,11 +115,7 @@ class Window:
         return not_after - timedelta(seconds=lifetime * (self.percent or 0) // 100)
 
     def __str__(self) -> str:
-        return (
-            f"{self.percent}%"
-            if self.duration is None
-            else format_duration(self.duration)
-        )
+        return f"{self.percent}%" if self.duration is None else format_duration(self.duration)
 
 
 DEFAULT_RENEW_WINDOW = Window(percent=33)
@@ -161,6 +153,8 @@ class CertificatePair:
     certificate_file: str
     key_file: str
     declared_at: SourceLine
+    assumed: bool = False
+    """Apache does not read this line yet: it waits in an <IfFile> for a file of our store"""
     key_is_named: bool = True
     """False where `key_file` is only assumed; then mod_ssl counts no key for it"""
 
@@ -266,9 +260,7 @@ class ManagedDomain:
         return tuple(
             name
             for name in self.names
-            if not any(
-                other != name and name_covers(other, name) for other in self.names
-            )
+            if not any(other != name and name_covers(other, name) for other in self.names)
         )
 
 

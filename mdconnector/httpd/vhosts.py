@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mdconnector.httpd.evaluator import Directive
 from mdconnector.httpd.lexer import lower_ascii
@@ -79,7 +79,8 @@ class _OwnLines:
     protocols: tuple[str, ...] = ()
     protocol: str | None = None
     document_root: str | None = None
-    certificate_files: list[tuple[str, SourceLine]] = field(default_factory=list)
+    certificate_files: list[CertificatePair] = field(default_factory=list)
+    """each as its own key file, until the key files are known"""
     key_files: list[str] = field(default_factory=list)
     proxy_protocol: bool | None = None
 
@@ -238,7 +239,10 @@ class _Reading:
             case "sslengine":
                 self._read_ssl_engine(own, directive)
             case "sslcertificatefile":
-                own.certificate_files.append((self._absolute(words[0]), directive.at))
+                path = self._absolute(words[0])
+                own.certificate_files.append(
+                    CertificatePair(path, path, directive.at, directive.assumed)
+                )
             case "sslcertificatekeyfile":
                 own.key_files.append(self._absolute(words[0]))
             case "protocols":
@@ -428,12 +432,10 @@ def _ssl_is_on(
     return protocol == "https"
 
 
-def _pairs(
-    certificates: list[tuple[str, SourceLine]], keys: list[str]
-) -> tuple[CertificatePair, ...]:
+def _pairs(certificates: list[CertificatePair], keys: list[str]) -> tuple[CertificatePair, ...]:
     return tuple(
-        CertificatePair(path, keys[index] if index < len(keys) else path, at)
-        for index, (path, at) in enumerate(certificates)
+        replace(pair, key_file=keys[index]) if index < len(keys) else pair
+        for index, pair in enumerate(certificates)
     )
 
 

@@ -1,7 +1,8 @@
-"""Certificates as facts: what a chain says, whether it fits its key and the configuration, and CSRs.
+"""Certificates as facts: what a chain says, whether it fits, and the CSR for a new one.
 
-Rules: only certificate blocks of a PEM file are ever looked at or written again; times are aware UTC;
-what refuses a set and what only warns is decided in `verify_set`, for staging and promotion alike.
+Rules: only certificate blocks of a PEM file are ever looked at or written again; times are aware
+UTC; what refuses a set and what only warns is decided in `verify_set`, for staging and promotion
+alike.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import TypeVar
 
 from cryptography import x509
@@ -65,9 +67,7 @@ def split_chain(pem: bytes) -> tuple[bytes, ...]:
     if not blocks:
         raise CertificateError("there is no PEM certificate in it")
     if len(blocks) > MAX_CHAIN_CERTIFICATES:
-        raise CertificateError(
-            f"the chain has more than {MAX_CHAIN_CERTIFICATES} certificates"
-        )
+        raise CertificateError(f"the chain has more than {MAX_CHAIN_CERTIFICATES} certificates")
     return blocks
 
 
@@ -83,9 +83,7 @@ def read_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
 
 def chain_to_pem(chain: Iterable[x509.Certificate]) -> bytes:
     """Return the chain as PEM: certificate blocks alone, 64 columns, a final newline."""
-    return b"".join(
-        certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain
-    )
+    return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain)
 
 
 def facts_of(certificate: x509.Certificate) -> CertificateFacts:
@@ -104,9 +102,7 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
             public_key=public_bytes(public_key),
         )
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise CertificateError(
-            "the certificate cannot be read: it is malformed"
-        ) from error
+        raise CertificateError("the certificate cannot be read: it is malformed") from error
 
 
 def fits(key: PrivateKey, facts: CertificateFacts) -> bool:
@@ -128,7 +124,7 @@ class Credential:
 
 
 def make_credential(spec: KeySpec, key: PrivateKey, chain_pem: bytes) -> Credential:
-    """Join a key and a PEM chain that belong together. Raises CertificateError where they do not."""
+    """Join a key and a PEM chain. Raises CertificateError where they do not belong together."""
     chain = read_chain(chain_pem)
     facts = facts_of(chain[0])
     if not fits(key, facts):
@@ -156,8 +152,7 @@ def verify_set(
 ) -> Verdict:
     """Judge a set of certificates for a managed domain before it is staged or promoted.
 
-    `live` are the certificates that serve the configuration now; empty where there are none, or where
-    they do not serve it.
+    `live` are the certificates that serve the configuration now; empty where none does.
     """
     refusals: list[str] = []
     warnings: list[str] = []
@@ -167,25 +162,17 @@ def verify_set(
         if credential is None:
             refusals.append(f"there is no {spec.label} certificate in it")
             continue
-        refusals += (
-            f"{spec.label}: {text}" for text in _refusals(domain, credential, now)
-        )
-        warnings += (
-            f"{spec.label}: {text}" for text in _warnings(domain, credential, live)
-        )
+        refusals += (f"{spec.label}: {text}" for text in _refusals(domain, credential, now))
+        warnings += (f"{spec.label}: {text}" for text in _warnings(domain, credential, live))
     if credentials and live:
         newest = max(facts.not_before for facts in live)
         oldest_new = min(credential.facts.not_before for credential in credentials)
         if oldest_new < newest:
-            refusals.append(
-                "it is older than the live set, which still serves the configuration"
-            )
+            refusals.append("it is older than the live set, which still serves the configuration")
     return Verdict(tuple(refusals), tuple(warnings))
 
 
-def _refusals(
-    domain: ManagedDomain, credential: Credential, now: datetime
-) -> Iterable[str]:
+def _refusals(domain: ManagedDomain, credential: Credential, now: datetime) -> Iterable[str]:
     facts, leaf = credential.facts, credential.chain[0]
     if not fits(credential.key, facts):
         yield "the certificate does not belong to its private key"
@@ -208,11 +195,7 @@ def _warnings(
     domain: ManagedDomain, credential: Credential, live: tuple[CertificateFacts, ...]
 ) -> Iterable[str]:
     facts = credential.facts
-    extra = [
-        name
-        for name in facts.names
-        if not any(name_covers(n, name) for n in domain.names)
-    ]
+    extra = [name for name in facts.names if not any(name_covers(n, name) for n in domain.names)]
     if extra:
         yield f"it also names {', '.join(extra)}"
     if domain.must_staple and not facts.must_staple:
@@ -242,11 +225,7 @@ def _is_weak(certificate: x509.Certificate) -> bool:
 
 def _purpose_refusals(leaf: x509.Certificate, *, self_made: bool) -> Iterable[str]:
     constraints = _extension(leaf, x509.BasicConstraints)
-    if (
-        constraints is not None
-        and constraints.ca
-        and not (self_made and _is_self_signed(leaf))
-    ):
+    if constraints is not None and constraints.ca and not (self_made and _is_self_signed(leaf)):
         yield "it is a CA certificate"
     purposes = _extension(leaf, x509.ExtendedKeyUsage)
     if purposes is not None and ExtendedKeyUsageOID.SERVER_AUTH not in purposes:
@@ -254,9 +233,7 @@ def _purpose_refusals(leaf: x509.Certificate, *, self_made: bool) -> Iterable[st
 
 
 def _chain_refusals(chain: tuple[x509.Certificate, ...]) -> Iterable[str]:
-    for number, (child, parent) in enumerate(
-        zip(chain, chain[1:], strict=False), start=2
-    ):
+    for number, (child, parent) in enumerate(pairwise(chain), start=2):
         try:
             child.verify_directly_issued_by(parent)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -300,14 +277,10 @@ def _parse(block: bytes) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(block)
     except ValueError as error:
-        raise CertificateError(
-            "the certificate cannot be read: it is malformed"
-        ) from error
+        raise CertificateError("the certificate cannot be read: it is malformed") from error
 
 
-def _extension(
-    certificate: x509.Certificate, kind: type[_ExtensionT]
-) -> _ExtensionT | None:
+def _extension(certificate: x509.Certificate, kind: type[_ExtensionT]) -> _ExtensionT | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -323,15 +296,10 @@ def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 def _must_staple(certificate: x509.Certificate) -> bool:
     try:
-        feature = certificate.extensions.get_extension_for_oid(
-            ExtensionOID.TLS_FEATURE
-        ).value
+        feature = certificate.extensions.get_extension_for_oid(ExtensionOID.TLS_FEATURE).value
     except x509.ExtensionNotFound:
         return False
-    return (
-        isinstance(feature, x509.TLSFeature)
-        and x509.TLSFeatureType.status_request in feature
-    )
+    return isinstance(feature, x509.TLSFeature) and x509.TLSFeatureType.status_request in feature
 
 
 def _issuer(certificate: x509.Certificate) -> str:

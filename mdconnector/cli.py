@@ -1,16 +1,20 @@
 """The command line: options to arguments, results to stdout, errors to stderr, one exit code.
 
-Rules: stdout carries the result, stderr everything else. What a command does not need is not imported:
---version needs click alone, rich comes only to a terminal, httpx and josepy only to talk to a CA.
-Whatever is not an MdConnectorError is a bug of ours and shows its traceback.
+Rules: stdout carries the result, stderr everything else. What a command does not need is not
+imported: --version needs click alone, rich comes only to a terminal, httpx and josepy only to
+talk to a CA. Whatever is not an MdConnectorError is a bug of ours and shows its traceback.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import signal
 import sys
-from collections.abc import Callable
+import syslog
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import update_wrapper
 from pathlib import Path
@@ -22,13 +26,12 @@ from mdconnector import __version__
 from mdconnector.errors import MdConnectorError, UsageError
 
 if TYPE_CHECKING:
-    from mdconnector.commands import Result
+    from mdconnector.outcomes import Result
+    from mdconnector.planning import Command
     from mdconnector.report import Style
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-TROUBLE_EXIT_CODE_OF_CHECK = 3  # monitoring plug-ins call it UNKNOWN
-
-Command = Callable[..., Any]
+_Function = Callable[..., Any]
 
 _GLOBAL_OPTIONS = (
     click.option(
@@ -99,8 +102,8 @@ _ENROLLING_OPTIONS = (
 )
 
 
-def _with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
+def _with_options(*options: Callable[[_Function], _Function]) -> Callable[[_Function], _Function]:
+    def decorate(command: _Function) -> _Function:
         for option in reversed(options):
             command = option(command)
         return command
@@ -108,18 +111,17 @@ def _with_options(*options: Callable[[Command], Command]) -> Callable[[Command],
     return decorate
 
 
-def _takes_global_options(command: Command) -> Command:
+def _takes_global_options(command: _Function) -> _Function:
     """Accept the global options before and after the subcommand; what stands after it wins."""
 
     @click.pass_context
     def merged(context: click.Context, /, **arguments: Any) -> Any:
         before: dict[str, Any] = context.obj or {}
-        for name in before:
+        for name, value in before.items():
             source = context.get_parameter_source(name)
-            if source is click.core.ParameterSource.COMMANDLINE:
-                continue
-            if before[name] is not None and before[name] is not False:
-                arguments[name] = before[name]
+            given_here = source is click.core.ParameterSource.COMMANDLINE
+            if not given_here and value is not None and value is not False:
+                arguments[name] = value
         return command(**arguments)
 
     return _with_options(*_GLOBAL_OPTIONS)(update_wrapper(merged, command))
@@ -146,11 +148,9 @@ def program(context: click.Context, /, **options: Any) -> None:
 
 @program.command(context_settings=HELP)
 @_NAMES
-@click.option("--tree", is_flag=True, help="Print the evaluated configuration.")
-@click.option("--verify", is_flag=True, help="Compare it with what the real httpd sees.")
 @_JSON
 @_takes_global_options
-def scan(names: tuple[str, ...], tree: bool, verify: bool, as_json: bool, **options: Any) -> None:
+def scan(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Show the managed domains that Apache's configuration declares, and what is wrong with them.
 
     \b
@@ -159,11 +159,6 @@ def scan(names: tuple[str, ...], tree: bool, verify: bool, as_json: bool, **opti
     """
     from mdconnector import commands
 
-    if tree or verify:
-        raise UsageError(
-            f"scan {'--tree' if tree else '--verify'} is not there yet",
-            hint="use 'apache2 -t -D DUMP_CONFIG' with mod_info for now",
-        )
     configuration = commands.load(**_places(options))
     _finish(commands.scan(configuration, names), options, as_json=as_json)
 
@@ -174,8 +169,8 @@ def scan(names: tuple[str, ...], tree: bool, verify: bool, as_json: bool, **opti
 def enroll(**arguments: Any) -> None:
     """Obtain certificates for managed domains that have none which serves their configuration.
 
-    What it obtains is staged; `mdconnector promote` makes it live. A domain that has its certificates
-    is left alone.
+    What it obtains is staged; `mdconnector promote` makes it live. A domain that has its
+    certificates is left alone.
 
     \b
     mdconnector enroll shop.example.org
@@ -206,8 +201,9 @@ def renew(splay: float, **arguments: Any) -> None:
     _order_certificates("renew", splay=splay, **arguments)
 
 
-def _order_certificates(command: str, **arguments: Any) -> None:
+def _order_certificates(command: Command, *, splay: float = 0, **arguments: Any) -> None:
     from mdconnector import commands
+    from mdconnector.planning import Rules
 
     names, everything = arguments["names"], arguments["everything"]
     _require_selection(command, names, everything)
@@ -216,16 +212,20 @@ def _order_certificates(command: str, **arguments: Any) -> None:
             "--force works with NAMEs only, because certificates cost money",
             hint=f"type 'mdconnector {command} NAME --force'",
         )
+    if splay:
+        time.sleep(commands.splay(splay))
     result = commands.order(
         command,
         lambda: commands.load(**_places(arguments)),
         names=names,
         force=arguments["force"],
         dry_run=arguments["dry_run"],
-        wait_seconds=arguments["wait"],
-        jobs=arguments["jobs"],
-        lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
-        splay_seconds=arguments.get("splay", 0),
+        rules=Rules(
+            wait_seconds=arguments["wait"],
+            jobs=arguments["jobs"],
+            lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
+        ),
+        clock=_now,
         say=_say(arguments),
     )
     _finish(result, arguments, as_json=arguments["as_json"])
@@ -252,17 +252,18 @@ def promote(**arguments: Any) -> None:
     mdconnector promote shop.example.org --reload-command "systemctl reload apache2"
     """
     from mdconnector import commands
+    from mdconnector.deployment import ReloadWish
 
     names = arguments["names"]
     _require_selection("promote", names, arguments["everything"])
+    command = arguments["reload_command"]
     result = commands.promote(
         lambda: commands.load(**_places(arguments)),
         names=names,
-        reload=arguments["reload"] or arguments["reload_command"] is not None,
-        reload_command=arguments["reload_command"],
-        httpd=arguments["httpd"],
+        wish=ReloadWish(arguments["reload"] or command is not None, command, arguments["httpd"]),
         force=arguments["force"],
         lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
+        clock=_now,
         say=_say(arguments),
     )
     _finish(result, arguments, as_json=arguments["as_json"])
@@ -271,13 +272,8 @@ def promote(**arguments: Any) -> None:
 @program.command(context_settings=HELP)
 @_NAMES
 @_JSON
-@click.option("--prometheus", is_flag=True, help="Print a page for the textfile collector.")
-@click.option(
-    "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write that page to FILE."
-)
-@click.option("--check", is_flag=True, help="Answer like a monitoring plug-in.")
 @_takes_global_options
-def status(names: tuple[str, ...], as_json: bool, check: bool, **options: Any) -> None:
+def status(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Show every managed domain's certificates, most urgent first.
 
     \b
@@ -286,13 +282,8 @@ def status(names: tuple[str, ...], as_json: bool, check: bool, **options: Any) -
     """
     from mdconnector import commands
 
-    if options["prometheus"] or options["output"] is not None or check:
-        raise UsageError(
-            "status --check, --prometheus and --output are not there yet",
-            hint="use 'mdconnector status --json' for now",
-        )
     configuration = commands.load(**_places(options))
-    _finish(commands.status(configuration, names), options, as_json=as_json)
+    _finish(commands.status(configuration, names, _now()), options, as_json=as_json)
 
 
 def _require_selection(command: str, names: tuple[str, ...], everything: bool) -> None:
@@ -315,7 +306,7 @@ def _say(options: dict[str, Any]) -> Callable[[str], None]:
     """Return where remarks go while a command is at work: to stderr, or nowhere under -q."""
     if options["quiet"]:
         return lambda _: None
-    return lambda text: print(f"mdconnector: {text}", file=sys.stderr)  # noqa: T201 - stderr is ours here
+    return lambda text: _write(sys.stderr, f"mdconnector: {text}\n")
 
 
 def _finish(result: Result, options: dict[str, Any], *, as_json: bool) -> NoReturn:
@@ -329,7 +320,18 @@ def _finish(result: Result, options: dict[str, Any], *, as_json: bool) -> NoRetu
         color=not (options["no_color"] or "NO_COLOR" in os.environ),
     )
     _print(result, style)
+    _journal(report.journal_lines(result))
     sys.exit(result.exit_code)
+
+
+def _journal(lines: Sequence[str]) -> None:
+    """Write one line for each change and failure to the system's log, with an id for the run."""
+    if not lines:
+        return
+    run_id = secrets.token_hex(4)
+    syslog.openlog("mdconnector", syslog.LOG_PID, syslog.LOG_DAEMON)
+    for line in lines:
+        syslog.syslog(syslog.LOG_NOTICE, f"[{run_id}] {line}")
 
 
 def _print(result: Result, style: Style) -> None:
@@ -362,7 +364,9 @@ def _report_error(error: MdConnectorError, arguments: list[str]) -> int:
         _write(sys.stdout, report.render_error(error, command))
     elif not report.is_silent(error, quiet=bool({"-q", "--quiet"} & set(arguments))):
         _write(sys.stderr, report.describe_error(error))
-    return TROUBLE_EXIT_CODE_OF_CHECK if "--check" in arguments else error.exit_code
+    if error.exit_code not in {2, 75}:
+        _journal([str(error)])
+    return error.exit_code
 
 
 def main() -> NoReturn:
@@ -370,6 +374,7 @@ def main() -> NoReturn:
     # Killed by a signal is an end like any other: the next run takes up what this one left.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o077)
+    logging.basicConfig(format="mdconnector: %(levelname)s: %(message)s")
     arguments = sys.argv[1:]
     try:
         code = program.main(arguments, prog_name="mdconnector", standalone_mode=False)
@@ -382,6 +387,6 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def now() -> datetime:
+def _now() -> datetime:
     """Read the clock: the one place where a run learns what time it is."""
     return datetime.now(UTC)

@@ -2,13 +2,13 @@
 
     MdConnectorError
     ├── UsageError                 the command line asks for something that cannot be     exit 2
-    ├── ConfigurationError         Apache's configuration, with file:line                 exit 2, or 1 for one domain
-    ├── StoreError                 one file or folder of the store                        exit 1
-    │   └── UnsafeStoreError       the store as a whole; nothing was changed              exit 3
-    ├── LockedError                another run is at work                                 exit 75
+    ├── ConfigurationError         Apache's configuration, with file:line   exit 2, 1 for one domain
+    ├── StoreError                 one file or folder of the store          exit 1
+    │   └── UnsafeStoreError       the store as a whole; nothing was changed    exit 3
+    ├── LockedError                another run is at work                   exit 75
     ├── CertificateError           a key or a chain is not what it should be              exit 1
-    ├── ChallengeError             a challenge could not be answered                      exit 1
-    ├── CaError                    the CA, whatever went wrong with it                    exit 1
+    ├── ChallengeError             a challenge could not be answered        exit 1
+    ├── CaError                    the CA, whatever went wrong with it      exit 1
     │   ├── CaUnreachableError     no answer: DNS, TCP, TLS, time-out, 5xx
     │   ├── CaProblemError         an RFC 7807 problem document (RFC 8555 §6.7)
     │   └── CaProtocolError        an answer that RFC 8555 does not allow

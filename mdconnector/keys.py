@@ -1,7 +1,7 @@
 """Private keys: which kinds there are, what mod_md calls their files, and their PEM forms.
 
-Rules: the kinds are those that mod_md knows and a public CA signs. Keys are PKCS#8 PEM; in staging and
-accounts they are encrypted with the 48 bytes of md_store.json, everywhere else they are plain.
+Rules: the kinds are those that mod_md knows and a public CA signs. Keys are PKCS#8 PEM; in staging
+and accounts they are encrypted with the 48 bytes of md_store.json, everywhere else they are plain.
 Nothing here prints, logs or stores a key.
 """
 
@@ -20,9 +20,7 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 DEFAULT_RSA_BITS = 2048
 MIN_RSA_BITS = 2048
-ACCOUNT_KEY_BITS = (
-    3072  # mod_md: md_acme_acct.h, MD_ACME_ACCT_PKEY_BITS; it can use no other kind
-)
+ACCOUNT_KEY_BITS = 3072  # mod_md: md_acme_acct.h, MD_ACME_ACCT_PKEY_BITS; it can use no other kind
 
 _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "secp256r1": ec.SECP256R1,
@@ -35,7 +33,7 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
-    """One kind of private key, as MDPrivateKeys names it; a managed domain has one certificate for each.
+    """One kind of private key, as MDPrivateKeys names it; a domain has one certificate for each.
 
     `curve` keeps the spelling of the configuration, because mod_md makes the file name of it.
     """
@@ -75,7 +73,7 @@ class KeySpec:
         return self.is_rsa or self.curve.lower() in _CURVES
 
     def describes(self, key: object) -> bool:
-        """Say whether a private or public key is of this kind; the RSA size does not matter, as in mod_md."""
+        """Say whether a key is of this kind; as in mod_md, the RSA size does not matter."""
         if self.is_rsa:
             return isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey)
         if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
@@ -88,7 +86,7 @@ DEFAULT_KEY_SPEC = KeySpec("RSA")
 
 
 def label_of_key(key: object) -> str:
-    """Return the label of a public or private key: `rsa2048`, `secp256r1`; `unknown` for any other kind."""
+    """Return a key's label: `rsa2048`, `secp256r1`; `unknown` for any other kind."""
     if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
         return f"rsa{key.key_size}"
     if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
@@ -139,18 +137,14 @@ def key_from_pem(pem: bytes, passphrase: bytes | None = None) -> PrivateKey:
         reason = "encrypted with another key" if encrypted else "no PEM private key"
         raise CertificateError(f"the private key cannot be read: {reason}") from error
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        raise CertificateError(
-            "the private key is neither RSA nor of an elliptic curve"
-        )
+        raise CertificateError("the private key is neither RSA nor of an elliptic curve")
     return key
 
 
 def public_bytes(key: object) -> bytes:
     """Return the DER SubjectPublicKeyInfo of a private or public key, for comparing keys."""
     public = (
-        key.public_key()
-        if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
-        else key
+        key.public_key() if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) else key
     )
     if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         raise CertificateError("the public key is neither RSA nor of an elliptic curve")

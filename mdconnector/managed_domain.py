@@ -19,7 +19,7 @@ LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
 @dataclass(frozen=True, slots=True, order=True)
 class SourceLine:
-    """A place in the configuration; `used_at` is the chain of Use lines, innermost first, for macro text."""
+    """A place in the configuration; `used_at`: for macro text the Use lines, innermost first."""
 
     file: str
     line: int
@@ -47,7 +47,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something odd in the configuration or the store: a stable code, where, what, and what to do."""
+    """Something odd in the configuration or the store: a code, where, what, what to do."""
 
     code: str
     severity: Severity
@@ -108,7 +108,7 @@ class Window:
         return cls(duration=duration)
 
     def opens(self, not_before: datetime, not_after: datetime) -> datetime:
-        """Return when the window of a certificate opens (mod_md: md_timeperiod_slice_before_end)."""
+        """Return when a certificate's window opens (mod_md: md_timeperiod_slice_before_end)."""
         if self.duration is not None:
             return not_after - min(self.duration, not_after - not_before)
         lifetime = int((not_after - not_before).total_seconds())
@@ -134,8 +134,8 @@ class ExternalAccount:
 class Address:
     """One address of a <VirtualHost> or a Listen.
 
-    `host` is `*`, an IPv4 or IPv6 address (without brackets) or a name as written; `port` is None for
-    any port (`*`), and where none is written.
+    `host` is `*`, an IPv4 or IPv6 address (without brackets) or a name as written; `port` is None
+    for any port (`*`), and where none is written.
     """
 
     host: str
@@ -148,7 +148,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class CertificatePair:
-    """One SSLCertificateFile with its key file (the same file where none is named), absolute paths."""
+    """One SSLCertificateFile with its key file (itself where none is named), absolute paths."""
 
     certificate_file: str
     key_file: str
@@ -172,7 +172,7 @@ class VirtualHost:
     declared_at: SourceLine
     is_base: bool = False
     port: int = 0
-    """httpd's own port of the vhost: ServerName's, else the first address's; 0 where neither says one"""
+    """httpd's own port of the vhost: ServerName's, else the first address's; 0 where none says one"""
     document_root: str | None = None
     protocols: tuple[str, ...] = ()
     certificate_pairs: tuple[CertificatePair, ...] = ()
@@ -185,7 +185,7 @@ class VirtualHost:
 
 @dataclass(frozen=True, slots=True)
 class ManagedDomain:
-    """One MDomain with everything that is in force for it: its section, else the base server, else the default."""
+    """One MDomain with all that is in force for it: its section, else the base server, else default."""
 
     name: str
     names: tuple[str, ...]
@@ -218,7 +218,7 @@ class ManagedDomain:
     ca_certificates: str | None = None
     """the effective MDCACertificateFile; None: the system's trust store"""
     section_settings: frozenset[str] = frozenset()
-    """which of `cmd-dns-01`, `proxy-url`, `ca-certs`, `proxy-ca-certs` stand in the domain's own section"""
+    """of `cmd-dns-01`, `proxy-url`, `ca-certs`, `proxy-ca-certs`: those of the domain's own section"""
     static_pairs: tuple[tuple[str, str], ...] = ()
     """(MDCertificateFile, MDCertificateKeyFile) pairs, absolute paths"""
     vhosts: tuple[VirtualHost, ...] = ()
@@ -265,7 +265,7 @@ class ManagedDomain:
 
 
 def name_covers(pattern: str, name: str) -> bool:
-    """Say whether a certificate name covers a DNS name: equal, or a wildcard one label deep, without case."""
+    """Say whether a certificate's name covers a DNS name: equal, or a wildcard one label deep."""
     pattern, name = pattern.lower(), name.lower()
     if pattern == name:
         return True
@@ -275,8 +275,8 @@ def name_covers(pattern: str, name: str) -> bool:
 def is_dns_name(name: str) -> bool:
     """Say whether `name` may go to a CA and become a folder's name.
 
-    Lower-case letters, digits and hyphens in labels of 1 to 63 bytes, at least two labels, at most 253
-    bytes, an optional leading `*.`, and a last label that is not all digits.
+    Lower-case letters, digits and hyphens in labels of 1 to 63 bytes, at least two labels, at most
+    253 bytes, an optional leading `*.`, and a last label that is not all digits.
     """
     base = name.removeprefix("*.")
     labels = base.split(".")

@@ -1,7 +1,7 @@
 """What a run did, as values: the report, the journal and the exit code are made from them. Pure.
 
-The words are those of JSON and of the tables alike. Exit codes: 3 (an UnsafeStoreError) comes before
-all of these, then 4, 1, 5, 0.
+The words are those of JSON and of the tables alike. Exit codes: 3 (an UnsafeStoreError) comes
+before all of these, then 4, 1, 5, 0.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class OrderOutcome:
     """what is served may wait for the next run"""
     is_news: bool = True
     """to be told under -q: not a failure that was told within the last day"""
+    staged_since: datetime | None = None
     error_group: str = ""
     """domains whose failure has one cause outside of them share this word, and one line"""
 
@@ -166,7 +167,7 @@ class PromoteRun:
 
     @property
     def exit_code(self) -> int:
-        """4 a new certificate is not served; 1 a domain failed; 5 a named one is not there; else 0."""
+        """4 a new one is not served; 1 a domain failed; 5 a named one is not there; else 0."""
         if self.reload in {Reload.REFUSED, Reload.FAILED}:
             return EXIT_NOT_SERVED
         if any(domain.is_not_served for domain in self.domains):

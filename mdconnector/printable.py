@@ -1,4 +1,4 @@
-"""The one sanitiser: whatever a CA, a file or another program wrote is made safe before it is printed.
+"""The one sanitiser: what a CA, a file or another program wrote is made safe to print.
 
 Rule: no control, escape, bidi or invisible character ever reaches a terminal, a mail from cron,
 syslog or JSON text meant for people. They appear as \\xNN or \\uNNNN; lines are folded into one.
@@ -14,7 +14,7 @@ _UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: str, limit: int = MAX_CHARACTERS) -> str:
-    """Return `text` on one line, with everything unprintable escaped and at most `limit` characters."""
+    """Return `text` on one line, the unprintable escaped, with at most `limit` characters."""
     folded = " ".join(text[: limit * 4].split())
     shown = "".join(_shown(character) for character in folded)
     if len(shown) > limit:

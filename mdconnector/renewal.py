@@ -1,7 +1,7 @@
-"""Decide what to do about one managed domain: from what is live, staged and remembered, and the clock.
+"""Decide about one managed domain: from what is live, staged, remembered, and the clock.
 
-Rules: everything here is a function of values; a decision returns its reasons and the caller speaks.
-A certificate that cannot be read is due, never "not due". mod_md's rules are those of
+Rules: everything here is a function of values; a decision returns its reasons and the caller
+speaks. A certificate that cannot be read is due, never "not due". mod_md's rules are those of
 md_reg.c (state_init, md_reg_renew_at); where ours differ, the docstring says so.
 """
 
@@ -40,7 +40,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InstalledCertificate:
-    """What lies on disk for one key spec: facts, or a fault that makes it unreadable, or neither (missing)."""
+    """What lies on disk for one key spec: facts, a fault that spoils it, or neither (missing)."""
 
     spec: KeySpec
     facts: CertificateFacts | None = None
@@ -51,8 +51,8 @@ class InstalledCertificate:
 class StagedSet:
     """A complete, readable set in staging.
 
-    `is_ours` is false for a set that mod_md staged or a person put there; `fault` says why verification
-    refuses it, or is None.
+    `is_ours` is false for a set that mod_md staged or a person put there; `fault` says why
+    verification refuses it, or is None.
     """
 
     since: datetime
@@ -138,9 +138,7 @@ def assess(
         if not staged_due:
             return Staged(staged.since, staged.certificates)
     if not reasons:
-        facts = [
-            certificate.facts for certificate in live if certificate.facts is not None
-        ]
+        facts = [certificate.facts for certificate in live if certificate.facts is not None]
         return Current(
             renew_at=min(renews_at(domain, one) for one in facts),
             not_after=min(one.not_after for one in facts),
@@ -159,9 +157,7 @@ def due_reasons(
 ) -> tuple[Reason, ...]:
     """Return why new certificates are needed, in the order of Reason; empty where none are."""
     found: set[Reason] = set()
-    present = [
-        certificate for certificate in live if certificate.facts or certificate.fault
-    ]
+    present = [certificate for certificate in live if certificate.facts or certificate.fault]
     for certificate in live:
         if certificate.fault is not None:
             found.add(Reason.UNREADABLE)
@@ -172,9 +168,7 @@ def due_reasons(
     return tuple(reason for reason in Reason if reason in found)
 
 
-def _reasons_of(
-    domain: ManagedDomain, facts: CertificateFacts, now: datetime
-) -> set[Reason]:
+def _reasons_of(domain: ManagedDomain, facts: CertificateFacts, now: datetime) -> set[Reason]:
     found: set[Reason] = set()
     if not all(facts.covers(name) for name in domain.names):
         found.add(Reason.NAMES)
@@ -201,7 +195,7 @@ NOT_SERVING = frozenset(
 
 
 def needs_enrolling(reasons: tuple[Reason, ...]) -> bool:
-    """Say whether the live set does not serve the configuration, so that `enroll` acts on it too."""
+    """Say whether the live set does not serve the configuration: `enroll` acts on it too."""
     return any(reason in NOT_SERVING for reason in reasons)
 
 
@@ -231,9 +225,7 @@ def is_expiring(
     """Say whether any live certificate has expired or is inside MDWarnWindow."""
     return any(
         certificate.facts is not None
-        and domain.warn_window.opens(
-            certificate.facts.not_before, certificate.facts.not_after
-        )
+        and domain.warn_window.opens(certificate.facts.not_before, certificate.facts.not_after)
         <= now
         for certificate in live
     )
@@ -257,9 +249,7 @@ def is_comfortable(
     return True
 
 
-def is_urgent(
-    domain: ManagedDomain, live: tuple[InstalledCertificate, ...], now: datetime
-) -> bool:
+def is_urgent(domain: ManagedDomain, live: tuple[InstalledCertificate, ...], now: datetime) -> bool:
     """Say whether the last quarter of a renewal window has begun, or nothing valid is live."""
     if serves_until(domain, live, now) is None:
         return True
@@ -285,7 +275,7 @@ def next_try(
     """Return when to try again after a failure; `attempt.errors` counts it already.
 
     MDRetryDelay doubles up to 20 h; what a human has to mend starts there; 4 h at most where it is
-    urgent. `jitter` (0 to 1) shortens by up to a quarter, never lengthens, so that a daily cron meets it.
+    urgent. `jitter` (0 to 1) only shortens, by up to a quarter, so that a daily cron meets it.
     """
     delay = MAX_DELAY
     if error_class is ErrorClass.TRANSIENT:

@@ -1,7 +1,8 @@
 """Results as text: JSON on request, else plain lines that cut, grep and mail well.
 
-Rules: no box characters, no colour (that is mdconnector.terminal's); one line per domain; times are local
-with their zone in lines, RFC 3339 UTC in JSON. Everything foreign has been through `printable` before.
+Rules: no box characters, no colour (that is mdconnector.terminal's); one line per domain; times
+are local with their zone in lines, RFC 3339 UTC in JSON. Everything foreign has been through
+`printable` before.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from mdconnector.outcomes import (
     Ordered,
     OrderOutcome,
     OrderRun,
-    PromoteRun,
     Promoted,
+    PromoteRun,
     PromotionOutcome,
     Reload,
     Result,
     ScanResult,
-    Served,
     StatusResult,
 )
 from mdconnector.printable import printable
 from mdconnector.renewal import InstalledCertificate, LastError, State
+from mdconnector.stock import local_time
 
 JSON_VERSION = 1
 OLD_LOCK_SECONDS = 6 * 3600
@@ -99,7 +100,9 @@ def journal_lines(result: Result) -> tuple[str, ...]:
     """Return what belongs in the system's log: one line per change and per failure."""
     match result:
         case OrderRun():
-            told = [one for one in result.domains if one.is_change or (one.has_failed and one.is_news)]
+            told = [
+                one for one in result.domains if one.is_change or (one.has_failed and one.is_news)
+            ]
             return (*result.repairs, *(_order_line(one) for one in told))
         case PromoteRun():
             quiet = Promoted.NOTHING_STAGED
@@ -418,7 +421,7 @@ def _facts_to_json(facts: CertificateFacts) -> dict[str, Any]:
 
 
 def _error_to_json(error: LastError | None) -> dict[str, Any] | None:
-    return error and {"type": error.type, "detail": error.detail, "hint": error.hint}
+    return {"type": error.type, "detail": error.detail, "hint": error.hint} if error else None
 
 
 def _dump(value: dict[str, Any]) -> str:
@@ -426,12 +429,12 @@ def _dump(value: dict[str, Any]) -> str:
 
 
 def _time(moment: datetime | None) -> str | None:
-    return moment and moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
 
 
 def local(moment: datetime | None) -> str:
-    """Return a time as a person on this machine reads it, with its zone."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M %Z") if moment else "-"
+    """Return a time as a person on this machine reads it; a hyphen where there is none."""
+    return local_time(moment) if moment else "-"
 
 
 def days_left(not_after: datetime, now: datetime) -> int:

@@ -17,13 +17,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from cryptography import x509
 
 from mdconnector.errors import HttpdError
 from mdconnector.httpd.programs import PROGRAM_PATH, run_program
 from mdconnector.managed_domain import Address, ManagedDomain, VirtualHost, name_covers
+from mdconnector.outcomes import Served
 from mdconnector.printable import printable
 
 HANDSHAKE_SECONDS = 5.0
@@ -81,15 +81,6 @@ class Answer:
 
 
 Answers = Mapping[Endpoint, tuple[Answer, ...]]
-
-
-class Served(StrEnum):
-    """What Apache serves for a domain after a promotion."""
-
-    NEW = "new"
-    OLD = "old"
-    NONE = "none"
-    UNCHECKED = "unchecked"
 
 
 @dataclass(frozen=True, slots=True)

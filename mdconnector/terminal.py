@@ -52,8 +52,8 @@ def _show_lines(console: Console, lines: list[str]) -> None:
 def _status_table(result: StatusResult) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("name", "state", "keys", "valid until", "days", "renews at", "issuer", "note"):
-        justify = "right" if heading == "days" else "left"
-        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type] # rich's Literal
+        table.add_column(heading, overflow="fold")
+    table.columns[4].justify = "right"
     for domain in result.domains:
         cells = [Text(cell) for cell in status_cells(domain, result.now)]
         cells[1].stylize(_STATE_STYLES[domain.state])
@@ -83,10 +83,10 @@ def _show_scan(console: Console, result: ScanResult) -> None:
         console.print(table)
     for vhost in result.candidates:
         add = f"add 'MDomain {vhost.server_name}' above it"
-        console.print(f"not managed: {vhost.server_name} ({vhost.declared_at}): {add}", soft_wrap=True)
+        console.print(
+            f"not managed: {vhost.server_name} ({vhost.declared_at}): {add}", soft_wrap=True
+        )
     for finding in result.findings:
         console.print(
             Text(finding_line(finding), style=_SEVERITY_STYLES[finding.severity]), soft_wrap=True
         )
-
-

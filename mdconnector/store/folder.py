@@ -256,6 +256,23 @@ class Folder:
         except OSError as error:
             raise store_error(error, self._path, "cannot be written to the disk") from error
 
+    def sync_file(self, name: str) -> None:
+        """Make the content of a file durable that somebody else has written."""
+        self._check(name)
+        try:
+            fd = os.open(name, _READ_FLAGS, dir_fd=self.fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise store_error(error, self.path_of(name), "cannot be opened") from error
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                os.fsync(fd)
+        except OSError as error:
+            raise store_error(error, self.path_of(name), "cannot be written to the disk") from error
+        finally:
+            os.close(fd)
+
     def remove(self, name: str) -> None:
         """Remove one entry that is no folder; an absent one is fine."""
         self._check(name)

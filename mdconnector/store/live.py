@@ -135,6 +135,25 @@ def read_staged_credentials(store: Store, domain: ManagedDomain) -> tuple[Creden
             return credentials
 
 
+def staging_changed_at(store: Store, domain_name: str) -> datetime | None:
+    """Return when anything in staging/<name> was last changed; None where nothing lies there."""
+    staging = store.staging()
+    if staging is None:
+        return None
+    with staging:
+        try:
+            folder = staging.open(folder_name(domain_name), owners=store.owners.staging)
+        except UnsafeEntryError:
+            return None
+    if folder is None:
+        return None
+    with folder:
+        statuses = [folder.status(), *(folder.stat(name) for name in folder.names())]
+    # the change of status: unlike the modification time, Apache's user cannot set it at will
+    latest = max(status.st_ctime for status in statuses if status is not None)
+    return datetime.fromtimestamp(latest, UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class _Content:
     credentials: tuple[Credential, ...]

@@ -436,3 +436,16 @@ def opened(folder: Folder, name: str) -> Iterator[Folder | None]:
         return
     with entry:
         yield entry
+
+
+def make_durable(store: Store, domain_name: str) -> None:
+    """Make durable what somebody else has put into domains/: mod_md never syncs anything."""
+    domains = store.domains()
+    if domains is None:
+        return
+    with domains, opened(domains, folder_name(domain_name)) as folder:
+        if folder is not None:
+            for name in folder.names():
+                folder.sync_file(name)
+            folder.sync()
+        domains.sync()

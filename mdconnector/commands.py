@@ -1,0 +1,380 @@
+"""The five subcommands: read the configuration, take stock, act, return the result.
+
+Rules: reading comes before writing, and all NAMEs are checked before anything is done. enroll,
+renew and promote hold the run lock and begin by finishing what a killed run has begun. Only
+`order` talks to a CA, and only where something is due: what that needs is imported then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mdconnector.errors import StoreError
+from mdconnector.httpd.configuration import Configuration, find_domain, load_configuration
+from mdconnector.httpd.doctor import examine
+from mdconnector.httpd.process import arguments_that_count, find_running
+from mdconnector.managed_domain import (
+    Finding,
+    ManagedDomain,
+    RenewMode,
+    Severity,
+    VirtualHost,
+    is_dns_name,
+)
+from mdconnector.outcomes import (
+    NotLive,
+    Ordered,
+    OrderOutcome,
+    OrderRun,
+    PromoteRun,
+    ScanResult,
+    StatusResult,
+)
+from mdconnector.overview import most_urgent_first, status_of
+from mdconnector.planning import Command, Job, PlanOptions, Rules, plan, sort_jobs
+from mdconnector.renewal import is_expiring
+from mdconnector.stock import Stock, take_stock
+from mdconnector.store.live import staging_changed_at
+from mdconnector.store.lock import run_lock
+from mdconnector.store.recovery import recover, repair
+from mdconnector.store.staging import STAGING, set_aside
+from mdconnector.store.tree import Store
+
+if TYPE_CHECKING:
+    from mdconnector.deployment import ReloadWish
+
+Say = Callable[[str], None]
+Load = Callable[[], Configuration]
+Clock = Callable[[], datetime]
+
+OLD_STAGED_SET = timedelta(days=1)
+WATCHDOG_AT_WORK = timedelta(minutes=15)
+_MACHINE_ID = Path("/etc/machine-id")
+
+
+def load(
+    *, config: Path | None, sites: Path | None, store: Path | None, httpd: Path | None
+) -> Configuration:
+    """Read Apache's configuration, as the httpd that runs it was started."""
+    configuration = load_configuration(
+        config=config, sites=sites, store=store, environment=os.environ
+    )
+    running = find_running(configuration.pid_file, httpd=httpd)
+    if running is None:
+        return configuration
+    with running:
+        arguments = arguments_that_count(running)
+        if not {"-D", "-C", "-c", "-d"} & set(arguments):
+            return configuration
+        return load_configuration(
+            config=config,
+            sites=sites,
+            store=store,
+            environment=os.environ,
+            parent_arguments=arguments,
+            parent_environment=running.environment or None,
+        )
+
+
+def scan(configuration: Configuration, names: Sequence[str]) -> ScanResult:
+    """Show what the configuration declares, and what is wrong with it."""
+    domains = select(configuration, names)
+    findings = (*configuration.findings, *examine(configuration), *_store_findings(configuration))
+    if names:
+        chosen = {domain.name for domain in domains}
+        findings = tuple(finding for finding in findings if finding.domain in chosen)
+    return ScanResult(
+        domains=domains,
+        findings=findings,
+        assumptions=configuration.assumptions,
+        who_renews=_who_renews(configuration),
+        store_path=str(configuration.store_path),
+        candidates=() if configuration.domains else _candidates(configuration),
+    )
+
+
+def status(configuration: Configuration, names: Sequence[str], now: datetime) -> StatusResult:
+    """Show every domain's certificates, most urgent first."""
+    domains = select(configuration, names)
+    with _open_store(configuration, read_only=True) as store:
+        stocks = take_stock(store, domains, now)
+    return StatusResult(most_urgent_first([status_of(stock) for stock in stocks]), now)
+
+
+def order(
+    command: Command,
+    load_now: Load,
+    *,
+    names: Sequence[str],
+    force: bool,
+    dry_run: bool,
+    rules: Rules,
+    clock: Clock,
+    say: Say,
+) -> OrderRun:
+    """Do the whole ACME job, up to complete sets in staging."""
+    configuration = load_now()
+    domains = select(configuration, names)
+    options = PlanOptions(command, by_name=bool(names), force=force)
+    if dry_run:
+        with _open_store(configuration, read_only=True) as store:
+            stocks = take_stock(store, domains, clock())
+            plans = _plan_all(configuration, store, stocks, options)
+            return _order_run(options, _rehearse(store, plans, clock), (), clock())
+    with _open_store(configuration, create=bool(domains)) as store:
+        if store is None:
+            return _order_run(options, [], (), clock())
+        with run_lock(
+            store, wait_seconds=rules.lock_wait_seconds, command=command, on_wait=_waiting(say)
+        ):
+            stocks, repairs = _take_stock_and_mend(configuration, store, domains, clock())
+            plans = _plan_all(configuration, store, stocks, options)
+            repairs += _set_rubbish_aside(store, plans)
+            outcomes = _work_off(configuration, store, plans, rules, clock, say)
+            return _order_run(options, outcomes, repairs, clock())
+
+
+def _plan_all(
+    configuration: Configuration,
+    store: Store | None,
+    stocks: Sequence[Stock],
+    options: PlanOptions,
+) -> list[Job | OrderOutcome]:
+    apache_runs = _apache_runs(configuration)
+    return [
+        plan(
+            stock,
+            options,
+            watchdog_since=_watchdog_since(configuration, store, stock, apache_runs),
+        )
+        for stock in stocks
+    ]
+
+
+def _work_off(
+    configuration: Configuration,
+    store: Store,
+    plans: Sequence[Job | OrderOutcome],
+    rules: Rules,
+    clock: Clock,
+    say: Say,
+) -> list[OrderOutcome]:
+    """Do the jobs among the plans, most urgent first; outcomes come in the plans' order."""
+    jobs = sort_jobs(one for one in plans if isinstance(one, Job))
+    outcomes = {one.name: one for one in plans if isinstance(one, OrderOutcome)}
+    if jobs:
+        # The only place that needs httpx and josepy: an idle run never loads them.
+        from mdconnector.ordering import order_certificates
+
+        done = order_certificates(
+            jobs, store=store, configuration=configuration, rules=rules, clock=clock, say=say
+        )
+        outcomes |= {outcome.name: outcome for outcome in done}
+    return [outcomes[_name_of(one)] for one in plans]
+
+
+def _rehearse(
+    store: Store | None, plans: Sequence[Job | OrderOutcome], clock: Clock
+) -> list[OrderOutcome]:
+    """Say what would be done; the CA is asked only what changes nothing."""
+    jobs = [one for one in plans if isinstance(one, Job)]
+    outcomes = {one.name: one for one in plans if isinstance(one, OrderOutcome)}
+    if jobs:
+        from mdconnector.ordering import rehearse
+
+        outcomes |= {one.name: one for one in rehearse(jobs, store=store, clock=clock)}
+    return [outcomes[_name_of(one)] for one in plans]
+
+
+def _name_of(plan_or_outcome: Job | OrderOutcome) -> str:
+    if isinstance(plan_or_outcome, Job):
+        return plan_or_outcome.stock.domain.name
+    return plan_or_outcome.name
+
+
+def _order_run(
+    options: PlanOptions,
+    outcomes: Sequence[OrderOutcome],
+    repairs: tuple[str, ...],
+    now: datetime,
+) -> OrderRun:
+    staged = [one for one in outcomes if one.outcome is Ordered.STAGED]
+    new = sum(one.is_change for one in outcomes)
+    oldest = min((one.staged_since for one in staged if one.staged_since), default=None)
+    is_old = oldest is not None and now - oldest > OLD_STAGED_SET
+    return OrderRun(
+        command=options.command,
+        domains=tuple(outcomes),
+        not_live=NotLive(len(staged) + new, oldest, is_old),
+        by_name=options.by_name,
+        repairs=repairs,
+    )
+
+
+def promote(
+    load_now: Load,
+    *,
+    names: Sequence[str],
+    wish: ReloadWish,
+    force: bool,
+    lock_wait_seconds: float,
+    clock: Clock,
+    say: Say,
+) -> PromoteRun:
+    """Make staged sets live, and have Apache serve them where a reload is wished for."""
+    from mdconnector.deployment import deploy, nothing_to_promote
+
+    configuration = load_now()
+    domains = select(configuration, names)
+    with _open_store(configuration) as store:
+        if store is None:
+            return nothing_to_promote(domains, by_name=bool(names), wish=wish)
+        with run_lock(
+            store, wait_seconds=lock_wait_seconds, command="promote", on_wait=_waiting(say)
+        ):
+            stocks, repairs = _take_stock_and_mend(configuration, store, domains, clock())
+            run = deploy(
+                stocks,
+                store=store,
+                configuration=configuration,
+                wish=wish,
+                force=force,
+                clock=clock,
+            )
+            return replace(run, by_name=bool(names), repairs=repairs + run.repairs)
+
+
+def _take_stock_and_mend(
+    configuration: Configuration,
+    store: Store,
+    domains: Sequence[ManagedDomain],
+    now: datetime,
+) -> tuple[tuple[Stock, ...], tuple[str, ...]]:
+    """Finish what killed runs have begun, repair damaged live sets, and look at each domain.
+
+    Returns a line for each repair, and for each that could not be made.
+    """
+    recovery = recover(store, configuration.domains, now)
+    lines = [*recovery.lines, *(str(error) for error in recovery.failures.values())]
+    stocks = take_stock(store, domains, now)
+    damaged = [stock.domain for stock in stocks if any(one.fault for one in stock.live)]
+    if not damaged:
+        return stocks, tuple(lines)
+    for domain in damaged:
+        try:
+            line = repair(store, domain, now)
+        except StoreError as error:
+            line = str(error)
+        lines += [line] if line else []
+    return take_stock(store, domains, now), tuple(lines)
+
+
+def select(configuration: Configuration, names: Sequence[str]) -> tuple[ManagedDomain, ...]:
+    """Return the domains that are meant: all, or those that the NAMEs name or are covered by."""
+    if not names:
+        return configuration.domains
+    return tuple(dict.fromkeys(find_domain(configuration, name) for name in names))
+
+
+def splay(seconds: float) -> float:
+    """Return this machine's constant part of `seconds`: a fleet must not ask the CA at once."""
+    try:
+        identity = _MACHINE_ID.read_bytes()
+    except OSError:
+        identity = os.uname().nodename.encode()
+    digest = hashlib.sha256(b"mdconnector splay " + identity).digest()
+    return seconds * int.from_bytes(digest[:8]) / 2**64
+
+
+@contextmanager
+def _open_store(
+    configuration: Configuration, *, create: bool = False, read_only: bool = False
+) -> Iterator[Store | None]:
+    user, group = configuration.user, configuration.group
+    store = Store.open(
+        configuration.store_path,
+        httpd_user_uid=user.number if user else None,
+        httpd_group_gid=group.number if group else None,
+        mod_md_loaded=configuration.mod_md_loaded,
+        create=create,
+        read_only=read_only,
+    )
+    if store is None:
+        yield None
+        return
+    with store:
+        yield store
+
+
+def _waiting(say: Say) -> Say:
+    return lambda holder: say(f"waiting for {holder}")
+
+
+def _apache_runs(configuration: Configuration) -> bool:
+    running = find_running(configuration.pid_file)
+    if running is None:
+        return False
+    running.close()
+    return True
+
+
+def _watchdog_since(
+    configuration: Configuration, store: Store | None, stock: Stock, apache_runs: bool
+) -> datetime | None:
+    """Return since when mod_md's watchdog is at work on a domain that can wait for it."""
+    domain = stock.domain
+    concerned = (
+        apache_runs and configuration.mod_md_loaded and domain.renew_mode is not RenewMode.MANUAL
+    )
+    if store is None or not concerned or is_expiring(domain, stock.live, stock.now):
+        return None
+    changed = staging_changed_at(store, domain.name)
+    if changed is None or stock.now - changed > WATCHDOG_AT_WORK:
+        return None
+    return changed
+
+
+def _set_rubbish_aside(store: Store, plans: Sequence[Job | OrderOutcome]) -> tuple[str, ...]:
+    """Move what can never become a set out of staging, before something is ordered in its place."""
+    lines = []
+    for one in plans:
+        if isinstance(one, Job) and one.stock.rubbish is not None:
+            rubbish = one.stock.rubbish
+            path = set_aside(store, STAGING, one.stock.domain.name, rubbish.why)
+            lines.append(f"{rubbish.path}: {rubbish.why}; set aside as {path}")
+    return tuple(lines)
+
+
+def _who_renews(configuration: Configuration) -> str:
+    beside = [domain.name for domain in configuration.domains if domain.renewed_by == "mod_md"]
+    if not beside:
+        return "mdconnector alone renews these domains"
+    shown = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if len(beside) > 3 else "")
+    return (
+        f"mod_md's watchdog renews {shown} too, and mdconnector works beside it; "
+        "with 'MDRenewMode manual' mdconnector alone renews"
+    )
+
+
+def _candidates(configuration: Configuration) -> tuple[VirtualHost, ...]:
+    seen: dict[str, VirtualHost] = {}
+    for vhost in configuration.vhosts:
+        if is_dns_name(vhost.server_name.lower()):
+            seen.setdefault(vhost.server_name.lower(), vhost)
+    return tuple(seen.values())
+
+
+def _store_findings(configuration: Configuration) -> tuple[Finding, ...]:
+    try:
+        with _open_store(configuration, read_only=True) as store:
+            return () if store is None else store.findings()
+    except StoreError as error:
+        hint = error.hint or "see docs/store.md"
+        return (Finding("store", Severity.ERROR, error.path, error.message, hint),)

@@ -1,0 +1,489 @@
+"""Make staged sets live and have Apache serve them: the only place where store meets httpd.
+
+Rules: everything is checked before anything is swapped; all swaps are one burst while httpd
+rests; then comes one reload, and the question what is served now. Only positive proof of harm
+undoes anything. A reload is owed, without any mark on disk, while what is live is newer than
+what Apache took up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mdconnector.certificates import CertificateFacts, Credential, verify_set
+from mdconnector.errors import CertificateError, HttpdError, MdConnectorError, StoreError
+from mdconnector.httpd import process
+from mdconnector.httpd.configuration import Configuration
+from mdconnector.httpd.process import ReloadOutcome, RunningHttpd
+from mdconnector.managed_domain import ManagedDomain
+from mdconnector.outcomes import Promoted, PromoteRun, PromotionOutcome, Reload, Served
+from mdconnector.planning import news, told_key
+from mdconnector.printable import printable
+from mdconnector.proof import Target, Witness, describe
+from mdconnector.readiness import reason_not_to_reload
+from mdconnector.renewal import Attempt, LastError
+from mdconnector.served import Answers, Comparison
+from mdconnector.stock import Stock, describe_keys, local_time
+from mdconnector.store import attempts, promotion
+from mdconnector.store.accounts import merge_staged_account
+from mdconnector.store.live import read_staged_credentials
+from mdconnector.store.pending import Pending
+from mdconnector.store.tree import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadWish:
+    """What the command line says about reloading Apache."""
+
+    wanted: bool
+    command: str | None = None
+    httpd: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A staged set that may go live, its bytes in memory."""
+
+    stock: Stock
+    credentials: tuple[Credential, ...]
+    ca_url: str
+    account_id: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The managed domain's name."""
+        return self.stock.domain.name
+
+    @property
+    def facts(self) -> tuple[CertificateFacts, ...]:
+        """The new certificates."""
+        return tuple(credential.facts for credential in self.credentials)
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The SHA-256 of the new leaves."""
+        return tuple(facts.sha256 for facts in self.facts)
+
+
+def nothing_to_promote(
+    domains: Iterable[ManagedDomain], *, by_name: bool, wish: ReloadWish
+) -> PromoteRun:
+    """Return the result where there is no store at all."""
+    outcomes = tuple(
+        PromotionOutcome(domain.name, Promoted.NOTHING_STAGED, "nothing is staged", is_missing=True)
+        for domain in domains
+    )
+    reload = Reload.NOT_NEEDED if wish.wanted else Reload.NOT_REQUESTED
+    return PromoteRun(outcomes, reload, by_name=by_name)
+
+
+def deploy(
+    stocks: Sequence[Stock],
+    *,
+    store: Store,
+    configuration: Configuration,
+    wish: ReloadWish,
+    force: bool,
+    clock: Callable[[], datetime],
+) -> PromoteRun:
+    """Promote what is staged, and do the one reload that this, or an earlier change, asks for."""
+    sorted_out = [_sort_out(store, stock, force=force) for stock in stocks]
+    candidates = [one for one in sorted_out if isinstance(one, Candidate)]
+    others = {one.name: one for one in sorted_out if isinstance(one, PromotionOutcome)}
+    running = process.find_running(configuration.pid_file, httpd=wish.httpd)
+    with running or nullcontext():
+        run = _Deployment(store, configuration, wish, running, clock).run(candidates, stocks)
+    _remember_telling(store, others.values(), stocks)
+    outcomes = others | {outcome.name: outcome for outcome in run.domains}
+    ordered = tuple(outcomes[stock.domain.name] for stock in stocks)
+    return replace(run, domains=ordered)
+
+
+def _remember_telling(
+    store: Store, outcomes: Iterable[PromotionOutcome], stocks: Iterable[Stock]
+) -> None:
+    """Keep when a failure was told, so that under -q it is told again only after a day."""
+    records = {stock.domain.name: stock.record for stock in stocks if stock.trouble is None}
+    for outcome in outcomes:
+        record = records.get(outcome.name)
+        if outcome.outcome is Promoted.FAILED and outcome.is_news and record is not None:
+            now = outcome.error.at if outcome.error else datetime.now(UTC)
+            _, told = news(record, told_key(outcome.error), now)
+            attempts.save_attempt(store, outcome.name, replace(record, told=told))
+
+
+def _sort_out(store: Store, stock: Stock, *, force: bool) -> Candidate | PromotionOutcome:
+    """Return the set to promote, or the outcome of a domain that has none."""
+    name = stock.domain.name
+    if stock.trouble is not None:
+        return _failed(stock, stock.trouble)
+    if stock.rubbish is not None:
+        why = f"{stock.rubbish.path}: {stock.rubbish.why}"
+        hint = f"'mdconnector renew {name}' sets it aside and orders anew"
+        return _failed(stock, CertificateError(why, hint=hint))
+    if stock.found is None:
+        return _nothing_staged(stock)
+    if stock.found.staged.fault is not None:
+        why = f"the staged set is refused: {stock.found.staged.fault}"
+        hint = f"'mdconnector renew {name}' orders anew"
+        return _failed(stock, CertificateError(why, hint=hint))
+    try:
+        candidate = _candidate(store, stock)
+    except MdConnectorError as error:
+        return _failed(stock, error)
+    if stock.record.refuses(candidate.fingerprints) and not force:
+        reason = stock.record.rollback.reason if stock.record.rollback else ""
+        hint = f"mend it, then: mdconnector promote {name} --reload --force"
+        return _failed(stock, HttpdError(f"Apache refused this set before: {reason}", hint=hint))
+    return candidate
+
+
+def _candidate(store: Store, stock: Stock) -> Candidate:
+    """Read the set to promote: ours from its root-only copy, any other once by handles."""
+    domain, found = stock.domain, stock.found
+    ca_url = domain.effective_ca_urls[0]
+    account_id: str | None = None
+    if found is not None and found.staged.is_ours:
+        pending = Pending.load(store, domain)
+        credentials = pending.credentials()
+        if pending.note is not None:
+            ca_url, account_id = pending.note.ca_url, pending.note.account_id
+    else:
+        account_id = _merge_account(store, domain)
+        credentials = read_staged_credentials(store, domain)
+        if found is not None and found.md is not None:
+            ca_url = found.md.ca_url or ca_url
+            account_id = account_id or found.md.account_id
+    verdict = verify_set(domain, credentials, live=stock.serving, now=stock.now)
+    if verdict.refusals:
+        raise CertificateError(f"the staged set is refused: {'; '.join(verdict.refusals)}")
+    return Candidate(stock, credentials, ca_url, account_id, verdict.warnings)
+
+
+def _merge_account(store: Store, domain: ManagedDomain) -> str | None:
+    staging = store.staging()
+    if staging is None:
+        return None
+    with staging:
+        folder = staging.open(domain.name, owners=store.owners.staging)
+    if folder is None:
+        return None
+    with folder:
+        account = merge_staged_account(store, folder)
+    return account.id if account else None
+
+
+class _Deployment:
+    """One promotion of any number of sets, up to what Apache shows afterwards."""
+
+    def __init__(
+        self,
+        store: Store,
+        configuration: Configuration,
+        wish: ReloadWish,
+        running: RunningHttpd | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._configuration = configuration
+        self._wish = wish
+        self._running = running
+        self._clock = clock
+        self._witness = Witness(store, configuration, clock)
+
+    def run(self, candidates: Sequence[Candidate], stocks: Sequence[Stock]) -> PromoteRun:
+        """Check, swap, reload, ask. Domains about which there is nothing to say have no outcome."""
+        staged = {candidate.name for candidate in candidates}
+        owing = [
+            Target(stock.domain, stock.serving)
+            for stock in stocks
+            if stock.domain.name not in staged and self._owes(stock)
+        ]
+        if not candidates and not owing:
+            reload = Reload.NOT_NEEDED if self._wish.wanted else Reload.NOT_REQUESTED
+            return PromoteRun((), reload, by_name=False)
+        refusal = self._refusal(candidates) if self._reloads else None
+        if refusal is not None:
+            return self._all_wait(candidates, refusal, Reload.REFUSED)
+        new = [Target(candidate.stock.domain, candidate.facts) for candidate in candidates]
+        before = self._witness.ask([*new, *owing]) if self._reloads else {}
+        outcomes, promoted = self._swap(candidates)
+        if promoted is None:
+            why = HttpdError(
+                "Apache did not come to rest within 10 s, so nothing was swapped",
+                hint="the next run tries again",
+            )
+            reload = Reload.REFUSED if self._wish.wanted else Reload.NOT_REQUESTED
+            return self._all_wait(candidates, why, reload)
+        live = [*(target for target in new if target.name in promoted), *owing]
+        if not live or not self._wish.wanted:
+            reload = Reload.NOT_NEEDED if self._wish.wanted else Reload.NOT_REQUESTED
+            return PromoteRun(tuple(outcomes.values()), reload, by_name=False)
+        return self._reload_and_ask(outcomes, live, promoted, before)
+
+    @property
+    def _reloads(self) -> bool:
+        """Say whether this run will reload something."""
+        return self._wish.wanted and (self._running is not None or self._wish.command is not None)
+
+    def _refusal(self, candidates: Sequence[Candidate]) -> HttpdError | None:
+        credentials = {candidate.name: candidate.credentials for candidate in candidates}
+        return reason_not_to_reload(
+            self._configuration, self._running, self._store.path / "domains", credentials
+        )
+
+    def _all_wait(
+        self, candidates: Sequence[Candidate], why: MdConnectorError, reload: Reload
+    ) -> PromoteRun:
+        detail = printable(f"{why}; {why.hint}" if why.hint else str(why), 1000)
+        waiting = tuple(self._waits(candidate, why) for candidate in candidates)
+        is_news = any(outcome.is_news for outcome in waiting) or not waiting
+        return PromoteRun(
+            waiting, reload, by_name=False, reload_detail=detail, reload_is_news=is_news
+        )
+
+    def _waits(self, candidate: Candidate, why: MdConnectorError) -> PromotionOutcome:
+        now = self._clock()
+        error = _last_error(why, now)
+        record = attempts.load_attempt(self._store, candidate.name)
+        is_news, told = news(record, told_key(error), now)
+        if is_news:
+            attempts.save_attempt(self._store, candidate.name, replace(record, told=told))
+        return PromotionOutcome(
+            candidate.name,
+            Promoted.WAITING,
+            f"the set waits in staging: {error.detail}",
+            certificates=candidate.facts,
+            error=error,
+            is_news=is_news,
+        )
+
+    # --- the swap ----------------------------------------------------------------------------
+
+    def _swap(
+        self, candidates: Sequence[Candidate]
+    ) -> tuple[dict[str, PromotionOutcome], dict[str, promotion.Swapped] | None]:
+        """Swap all sets in one burst; None in second place where Apache never rested."""
+        outcomes: dict[str, PromotionOutcome] = {}
+        prepared = []
+        for candidate in candidates:
+            try:
+                prepared.append(self._prepare(candidate))
+            except MdConnectorError as error:
+                outcomes[candidate.name] = _failed(candidate.stock, error)
+        if not prepared:
+            return outcomes, {}
+        swapped = self._swap_at_rest([one.name for one in prepared])
+        if swapped is None:
+            promotion.discard(self._store, prepared)
+            return outcomes, None
+        by_name = {candidate.name: candidate for candidate in candidates}
+        promoted = {}
+        for name, result in swapped.items():
+            if isinstance(result, StoreError):
+                outcomes[name] = _failed(by_name[name].stock, result)
+            else:
+                promoted[name] = result
+        notes = promotion.finish(self._store, promoted)
+        for name in promoted:
+            outcomes[name] = self._promoted(by_name[name], notes.get(name, ()))
+        return outcomes, promoted
+
+    def _prepare(self, candidate: Candidate) -> promotion.Prepared:
+        return promotion.prepare(
+            self._store,
+            candidate.stock.domain,
+            candidate.credentials,
+            ca_url=candidate.ca_url,
+            account_id=candidate.account_id,
+            now=self._clock(),
+        )
+
+    def _swap_at_rest(
+        self, names: Sequence[str]
+    ) -> dict[str, promotion.Swapped | StoreError] | None:
+        running = self._running
+        if running is None:
+            return promotion.swap(self._store, names)
+        deadline = time.monotonic() + process.IDLE_LIMIT_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            if not process.wait_idle(running, limit_seconds=left):
+                return None
+            swapped = promotion.swap(
+                self._store, names, is_idle=lambda: process.is_idle_now(running)
+            )
+            if swapped is not None:
+                return swapped
+        return None
+
+    def _promoted(self, candidate: Candidate, notes: tuple[str, ...]) -> PromotionOutcome:
+        now = self._clock()
+        until = min(facts.not_after for facts in candidate.facts)
+        detail = f"{describe_keys(candidate.facts)}, valid until {local_time(until)}"
+        remarks = [*candidate.warnings, *notes]
+        if remarks:
+            detail += f"; note: {printable('; '.join(remarks))}"
+        record = attempts.load_attempt(self._store, candidate.name)
+        run = attempts.Run(now, "promote", Promoted.PROMOTED, detail)
+        attempts.save_attempt(self._store, candidate.name, replace(record, told=None).with_run(run))
+        return PromotionOutcome(
+            candidate.name, Promoted.PROMOTED, detail, certificates=candidate.facts
+        )
+
+    # --- reload, and ask again ---------------------------------------------------------------
+
+    def _reload_and_ask(
+        self,
+        outcomes: dict[str, PromotionOutcome],
+        live: Sequence[Target],
+        promoted: dict[str, promotion.Swapped],
+        before: Answers,
+    ) -> PromoteRun:
+        if not self._reloads:
+            self._forget_pending(live)
+            return PromoteRun(tuple(outcomes.values()), Reload.NOT_RUNNING, by_name=False)
+        result = process.reload(self._running, command=self._wish.command)
+        match result.outcome:
+            case ReloadOutcome.NOT_RUNNING | ReloadOutcome.STOPPED:
+                self._forget_pending(live)
+                return PromoteRun(tuple(outcomes.values()), Reload.NOT_RUNNING, by_name=False)
+            case ReloadOutcome.COMMAND_FAILED:
+                return self._not_reloaded(outcomes, live, result.detail)
+            case ReloadOutcome.DIED | ReloadOutcome.TIMED_OUT:
+                return self._roll_back(outcomes, promoted, result.outcome, result.detail)
+        comparisons = self._witness.compare(live, before)
+        if any(one.served is Served.OLD for one in comparisons.values()):
+            process.reload(self._running, command=self._wish.command)
+            comparisons = self._witness.compare(live, before)
+        harmed = [name for name, one in comparisons.items() if one.harmed]
+        if harmed and promoted:
+            where = ", ".join(str(one) for name in harmed for one in comparisons[name].harmed)
+            why = f"after the reload {where} completes no handshake any more"
+            return self._roll_back(outcomes, promoted, ReloadOutcome.RELOADED, why)
+        for target in live:
+            outcomes[target.name] = self._judged(
+                target, outcomes.get(target.name), comparisons[target.name]
+            )
+        return PromoteRun(tuple(outcomes.values()), Reload.RELOADED, by_name=False)
+
+    def _not_reloaded(
+        self, outcomes: dict[str, PromotionOutcome], live: Sequence[Target], why: str
+    ) -> PromoteRun:
+        """Keep what was promoted: no reload took place, so it harmed nobody, and is still owed."""
+        error = _last_error(HttpdError(why, hint="see --reload-command"), self._clock())
+        for target in live:
+            if target.name in outcomes:
+                outcomes[target.name] = replace(
+                    outcomes[target.name], served=Served.OLD, error=error
+                )
+        return PromoteRun(tuple(outcomes.values()), Reload.FAILED, by_name=False, reload_detail=why)
+
+    def _roll_back(
+        self,
+        outcomes: dict[str, PromotionOutcome],
+        promoted: dict[str, promotion.Swapped],
+        ended: ReloadOutcome,
+        why: str,
+    ) -> PromoteRun:
+        """Put the sets of this run back, and start the httpd that this reload has ended."""
+        now = self._clock()
+        problems = promotion.put_back(self._store, promoted.values(), reason=why, now=now)
+        repairs = []
+        if ended is ReloadOutcome.DIED and self._running is not None:
+            successor = process.start_again(self._running)
+            if successor is None:
+                repairs.append("Apache could not be started again; start it by hand")
+            else:
+                repairs.append(f"Apache was started again as process {successor.pid}")
+                successor.close()
+        elif self._running is not None and self._running.is_alive():
+            process.reload(self._running, command=self._wish.command)
+        for name in promoted:
+            problem = problems.get(name)
+            outcomes[name] = self._rolled_back(outcomes[name], why, problem, now)
+        return PromoteRun(
+            tuple(outcomes.values()),
+            Reload.FAILED,
+            by_name=False,
+            reload_detail=printable(why, 1000),
+            repairs=tuple(repairs),
+        )
+
+    def _rolled_back(
+        self, outcome: PromotionOutcome, why: str, problem: StoreError | None, now: datetime
+    ) -> PromotionOutcome:
+        hint = (
+            f"see Apache's error log; the set lies in the store's mdconnector/refused; "
+            f"once mended: mdconnector renew {outcome.name} --force"
+        )
+        error = _last_error(HttpdError(why, hint=hint), now)
+        record = attempts.load_attempt(self._store, outcome.name)
+        attempt = Attempt(
+            errors=record.attempt.errors + 1,
+            failing_since=record.attempt.failing_since or now,
+            digest=record.attempt.digest,
+            last_error=error,
+        )
+        run = attempts.Run(now, "promote", Promoted.ROLLED_BACK, error.detail)
+        attempts.save_attempt(
+            self._store, outcome.name, replace(record, attempt=attempt).with_run(run)
+        )
+        detail = f"the old set was put back: {error.detail}"
+        if problem is not None:
+            detail = f"the old set could not be put back ({problem}): {error.detail}"
+        return replace(
+            outcome,
+            outcome=Promoted.ROLLED_BACK,
+            detail=printable(detail, 1000),
+            error=error,
+        )
+
+    def _judged(
+        self, target: Target, outcome: PromotionOutcome | None, comparison: Comparison
+    ) -> PromotionOutcome:
+        """Say what Apache shows for one domain now, and remember it."""
+        self._witness.conclude(target, comparison.served)
+        outcome = outcome or PromotionOutcome(
+            target.name, Promoted.NOTHING_STAGED, "a reload was owed", certificates=target.facts
+        )
+        words, error = describe(comparison, self._clock())
+        return replace(
+            outcome, detail=f"{outcome.detail}; {words}", served=comparison.served, error=error
+        )
+
+    def _forget_pending(self, live: Sequence[Target]) -> None:
+        for target in live:
+            self._witness.conclude(target, Served.UNCHECKED)
+
+    def _owes(self, stock: Stock) -> bool:
+        if not self._wish.wanted or self._running is None:
+            return False
+        return self._witness.is_owed(stock, self._running)
+
+
+def _nothing_staged(stock: Stock) -> PromotionOutcome:
+    facts = stock.serving
+    if not facts:
+        detail = f"nothing is staged, and nothing live fits; mdconnector renew {stock.domain.name}"
+        return PromotionOutcome(stock.domain.name, Promoted.NOTHING_STAGED, detail, is_missing=True)
+    until = local_time(min(one.not_after for one in facts))
+    detail = f"nothing is staged; {describe_keys(facts)} is live, valid until {until}"
+    return PromotionOutcome(stock.domain.name, Promoted.NOTHING_STAGED, detail, certificates=facts)
+
+
+def _failed(stock: Stock, error: MdConnectorError) -> PromotionOutcome:
+    last = _last_error(error, stock.now)
+    is_news, _ = news(stock.record, told_key(last), stock.now)
+    return PromotionOutcome(
+        stock.domain.name, Promoted.FAILED, last.detail, error=last, is_news=is_news
+    )
+
+
+def _last_error(error: MdConnectorError, now: datetime) -> LastError:
+    return LastError(error.type, printable(str(error), 1000), error.hint, now)

@@ -1,0 +1,498 @@
+"""One domain from decision to a complete set in staging/: the only place where acme meets store.
+
+Rules: each step is durable before the next message leaves the machine: key and CSR, the order's
+URL, "finalize is sent", the chain. A run may be killed anywhere; the next one loads what
+pending/<name> holds and goes on. `advance` goes as far as it can without waiting and says what
+it waits for; waiting is the caller's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from mdconnector import challenges
+from mdconnector.acme import jws, resources
+from mdconnector.acme.advice import ACCOUNT_DOES_NOT_EXIST
+from mdconnector.acme.answers import parse_directory
+from mdconnector.acme.resources import (
+    Account,
+    Authorization,
+    AuthorizationStatus,
+    Order,
+    OrderStatus,
+)
+from mdconnector.acme.session import Session
+from mdconnector.certificates import CertificateFacts, make_credential, make_csr, verify_set
+from mdconnector.challenges import (
+    ChallengeSite,
+    Offer,
+    OfferedAuthorization,
+    traces_from_json,
+    traces_to_json,
+)
+from mdconnector.errors import (
+    CaProblemError,
+    CaUnreachableError,
+    CertificateError,
+    ConfigurationError,
+)
+from mdconnector.keys import KeySpec, generate_account_key, generate_key
+from mdconnector.managed_domain import ExternalAccount, ManagedDomain
+from mdconnector.printable import printable
+from mdconnector.store import accounts as account_files
+from mdconnector.store import directories
+from mdconnector.store.pending import OrderNote, Pending
+from mdconnector.store.records import StoredAccount
+from mdconnector.store.staging import stage
+from mdconnector.store.tree import Store
+
+Clock = Callable[[], datetime]
+
+_FOREIGN_ORDER = frozenset({401, 403, 404})
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The CA is at work on an order; it may be asked again after a pause."""
+
+    order_url: str
+    since: datetime
+    pause_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """A verified set lies in staging."""
+
+    certificates: tuple[CertificateFacts, ...]
+    warnings: tuple[str, ...]
+
+
+Progress = Waiting | Complete
+
+
+class Cas:
+    """The CAs of one run: sessions, remembered directories, and our accounts there."""
+
+    def __init__(self, store: Store | None, clock: Clock) -> None:
+        self._optional_store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sessions: dict[tuple[str, ...], Session] = {}
+        self._accounts: dict[tuple[str, str | None], tuple[StoredAccount, Account]] = {}
+        self._registering: dict[tuple[str, str | None], threading.Lock] = {}
+
+    @property
+    def _store(self) -> Store:
+        if self._optional_store is None:
+            raise AssertionError("only a rehearsal has no store, and it stores nothing")
+        return self._optional_store
+
+    def session_for(self, domain: ManagedDomain, ca_url: str) -> Session:
+        """Return the session with a CA by the proxy and the trust that the domain asks for."""
+        route = (domain.ca_certificates, domain.proxy_url, domain.proxy_ca_certificates)
+        key = (ca_url, *(part or "" for part in route))
+        with self._lock:
+            if key not in self._sessions:
+                remembered = self._remembered(ca_url)
+                self._sessions[key] = Session(
+                    ca_url,
+                    ca_certificates=domain.ca_certificates,
+                    proxy_url=domain.proxy_url,
+                    proxy_ca_certificates=domain.proxy_ca_certificates,
+                    remembered=parse_directory(remembered, url=ca_url) if remembered else None,
+                )
+            return self._sessions[key]
+
+    def _remembered(self, ca_url: str) -> dict[str, object] | None:
+        if self._optional_store is None:
+            return None
+        return directories.load_directory(self._store, ca_url, self._clock())
+
+    def account_for(self, domain: ManagedDomain, ca_url: str) -> tuple[str, Account]:
+        """Return the account's id and the account: a stored one, else a new registration.
+
+        One registration at a time for a directory URL and binding.
+        """
+        key = (ca_url, domain.eab.kid if domain.eab else None)
+        with self._lock:
+            registering = self._registering.setdefault(key, threading.Lock())
+        with registering:
+            if key not in self._accounts:
+                self._accounts[key] = self._find_stored(ca_url, domain.eab) or self._register(
+                    domain, ca_url
+                )
+            stored, account = self._accounts[key]
+            return stored.id, account
+
+    def register_again(self, domain: ManagedDomain, ca_url: str, lost: Account) -> Account:
+        """Register the key of an account that the CA does not know any more."""
+        key = (ca_url, domain.eab.kid if domain.eab else None)
+        with self._registering[key]:
+            stored, known = self._accounts[key]
+            if known.url != lost.url:
+                return known
+            account = self._announce(domain, ca_url, lost)
+            if account.url != lost.url:
+                account_files.mark_account(self._store, stored, "unknown")
+                stored = self._save(account, ca_url, domain.eab)
+            self._accounts[key] = (stored, account)
+            return account
+
+    def look(self, domain: ManagedDomain, ca_url: str) -> str:
+        """Ask the CA, changing nothing there or here; return what an order would begin with.
+
+        Raises what the order would run into: a CA that cannot be reached or trusted, and what
+        is missing for a new account.
+        """
+        session = self.session_for(domain, ca_url)
+        directory = session.directory()
+        known = (
+            account_files.find_accounts(self._store, ca_url, domain.eab)
+            if self._optional_store
+            else ()
+        )
+        for stored, key in known:
+            if isinstance(key, rsa.RSAPrivateKey):
+                where = stored.id or "an account that mod_md left in staging"
+                if resources.find_account(session, key) is not None:
+                    return f"as {where}, which the CA knows"
+                return f"the CA does not know {where} any more, so its key is registered again"
+        _require_contact(domain)
+        resources.require_what_ca_asks(
+            directory, terms_agreed=domain.agreement is not None, eab=domain.eab
+        )
+        bound = f", bound to {printable(domain.eab.kid, 80)}" if domain.eab else ""
+        return f"as a new account{bound}"
+
+    def close(self) -> None:
+        """Remember what the directories offered, and close all connections."""
+        for (ca_url, *_), session in self._sessions.items():
+            if session.directory_is_fresh and self._may_write:
+                directories.save_directory(
+                    self._store, ca_url, session.directory().to_json(), self._clock()
+                )
+            session.close()
+
+    @property
+    def _may_write(self) -> bool:
+        return self._optional_store is not None and not self._optional_store.read_only
+
+    def requests_sent(self) -> int:
+        """Return how many requests all sessions have sent."""
+        return sum(session.requests_sent for session in self._sessions.values())
+
+    def _find_stored(
+        self, ca_url: str, eab: ExternalAccount | None
+    ) -> tuple[StoredAccount, Account] | None:
+        for stored, key in account_files.find_accounts(self._store, ca_url, eab):
+            if not isinstance(key, rsa.RSAPrivateKey):
+                continue
+            account = Account(url=stored.url, key=key, orders_url=stored.orders)
+            if not stored.id:
+                return account_files.save_account(self._store, stored, key), account
+            return stored, account
+        return None
+
+    def _register(self, domain: ManagedDomain, ca_url: str) -> tuple[StoredAccount, Account]:
+        _require_contact(domain)
+        key = account_files.begin_account(self._store, ca_url, domain.eab, generate_account_key)
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise CertificateError("the account key that was being registered is not RSA")
+        account = self._announce(domain, ca_url, Account(url="", key=key))
+        return self._save(account, ca_url, domain.eab), account
+
+    def _save(self, account: Account, ca_url: str, eab: ExternalAccount | None) -> StoredAccount:
+        stored = StoredAccount(
+            id="",
+            url=account.url,
+            ca_url=ca_url,
+            status=account.status,
+            contact=account.contact,
+            orders=account.orders_url,
+            eab_kid=eab.kid if eab else None,
+            eab_hmac=eab.hmac if eab else None,
+        )
+        return account_files.save_account(self._store, stored, account.key)
+
+    def _announce(self, domain: ManagedDomain, ca_url: str, account: Account) -> Account:
+        session = self.session_for(domain, ca_url)
+        return resources.register_account(
+            session,
+            account.key,
+            contact=domain.contact,
+            terms_agreed=domain.agreement is not None,
+            eab=domain.eab,
+        )
+
+
+def _require_contact(domain: ManagedDomain) -> None:
+    if domain.contact is None:
+        raise ConfigurationError(
+            "no contact address is configured, so no account can be registered",
+            at=str(domain.declared_at),
+            hint="write 'MDContactEmail hostmaster@example.org' with your address",
+        )
+
+
+class Enrollment:
+    """The work on one domain."""
+
+    def __init__(
+        self,
+        domain: ManagedDomain,
+        *,
+        ca_url: str,
+        live: tuple[CertificateFacts, ...],
+        store: Store,
+        cas: Cas,
+        site: ChallengeSite,
+        clock: Clock,
+        order_anew: bool = False,
+    ) -> None:
+        self.domain = domain
+        self.ca_url = ca_url
+        self._live = live
+        self._store = store
+        self._cas = cas
+        self._site = site
+        self._clock = clock
+        self._polls = 0
+        self._begun = False
+        self._order_anew = order_anew
+        self._pending = Pending.load(store, domain)
+        self._account_id = ""
+        self._answered: set[str] = set()
+        """orders whose challenges were answered in this run"""
+        self._finalized: set[str] = set()
+        """orders whose finalize was sent in this run"""
+        self._notes: tuple[str, ...] = ()
+        """what looked odd when the challenges were set up"""
+
+    def advance(self) -> Progress:
+        """Go as far as possible without waiting.
+
+        Raises an MdConnectorError where the domain has failed; what was reached is durable.
+        """
+        if not self._begun:
+            self._begin()
+        for spec in self.domain.key_specs:
+            if self._pending.load_chain(spec) is None:
+                waiting = self._obtain(spec)
+                if waiting is not None:
+                    return waiting
+        return self._stage()
+
+    def _begin(self) -> None:
+        complete = self._pending.is_complete(self.domain)
+        if complete and (self._order_anew or not self._is_worth_staging()):
+            self._pending.drop()
+            complete = False
+        if not complete:
+            self._tear_down()
+            self._account_id, _ = self._cas.account_for(self.domain, self.ca_url)
+            self._pending.begin(
+                self.domain,
+                ca_url=self.ca_url,
+                account_id=self._account_id,
+                now=self._clock(),
+            )
+        elif self._pending.note is not None:
+            self._account_id = self._pending.note.account_id
+        self._begun = True
+
+    def _is_worth_staging(self) -> bool:
+        """Say whether a complete set that an earlier run left is still to be staged."""
+        credentials = self._pending.credentials()
+        live = {facts.sha256 for facts in self._live}
+        if any(credential.facts.sha256 in live for credential in credentials):
+            return False
+        verdict = verify_set(self.domain, credentials, live=self._live, now=self._clock())
+        opens = min(
+            self.domain.renew_window.opens(one.facts.not_before, one.facts.not_after)
+            for one in credentials
+        )
+        return not verdict.refusals and opens > self._clock()
+
+    def _obtain(self, spec: KeySpec) -> Waiting | None:
+        """Bring one key type's order forward; None once its chain is here."""
+        session = self._cas.session_for(self.domain, self.ca_url)
+        _, account = self._cas.account_for(self.domain, self.ca_url)
+        order = self._saved_order(session, account, spec) or self._place(session, account, spec)
+        _, account = self._cas.account_for(self.domain, self.ca_url)
+        if order.status is OrderStatus.PENDING:
+            return self._prove(session, account, order, spec)
+        self._tear_down()
+        if order.status is OrderStatus.READY:
+            if order.url in self._finalized:
+                return self._wait(order, spec)
+            order = self._finalize(session, account, order, spec)
+        match order.status:
+            case OrderStatus.VALID:
+                self._keep_chain(session, account, order, spec)
+                return None
+            case OrderStatus.INVALID:
+                raise self._failure(session, account, order, spec)
+            case _:
+                return self._wait(order, spec)
+
+    def _saved_order(self, session: Session, account: Account, spec: KeySpec) -> Order | None:
+        note = self._pending.load_order(spec)
+        if note is None or note.url is None:
+            return None
+        try:
+            order = resources.fetch_order(session, account, note.url)
+        except CaProblemError as error:
+            if error.status not in _FOREIGN_ORDER:
+                raise
+            self._pending.drop_order(spec)
+            return None
+        if order.status is OrderStatus.INVALID and note.url not in self._answered | self._finalized:
+            # It died between two runs: not this run's failure.
+            self._pending.drop_order(spec)
+            return None
+        return order
+
+    def _place(self, session: Session, account: Account, spec: KeySpec) -> Order:
+        if self._pending.load_key(spec) is None:
+            key = generate_key(spec)
+            csr = make_csr(self.domain.order_names, key, must_staple=self.domain.must_staple)
+            self._pending.save_key(spec, key, csr=csr)
+        note = OrderNote(
+            url=None,
+            ca_url=self.ca_url,
+            account_id=self._account_id,
+            names=self.domain.order_names,
+            key_label=spec.label,
+            created=self._clock(),
+        )
+        self._pending.save_order(spec, note)
+        try:
+            order = self._new_order(session, account)
+        except CaProblemError as error:
+            if error.type != ACCOUNT_DOES_NOT_EXIST:
+                raise
+            account = self._cas.register_again(self.domain, self.ca_url, account)
+            order = self._new_order(session, account)
+        self._pending.save_order(spec, replace(note, url=order.url))
+        self._polls = 0
+        return order
+
+    def _new_order(self, session: Session, account: Account) -> Order:
+        profile = self.domain.profile
+        return resources.new_order(session, account, self.domain.order_names, profile=profile)
+
+    def _prove(self, session: Session, account: Account, order: Order, spec: KeySpec) -> Waiting:
+        """Set up and answer the challenges of a pending order, once in a run."""
+        if order.url not in self._answered:
+            self._tear_down()
+            pending = [
+                authorization
+                for authorization in (
+                    resources.fetch_authorization(session, account, url)
+                    for url in order.authorizations
+                )
+                if authorization.status is AuthorizationStatus.PENDING
+            ]
+            setups = challenges.set_up(
+                [_offered(authorization) for authorization in pending],
+                self.domain,
+                self._site,
+                store=self._store,
+                key_authorization=lambda token: jws.key_authorization(token, account.key),
+                remember=lambda traces: self._pending.save_traces(traces_to_json(traces)),
+                now=self._clock(),
+            )
+            self._notes = tuple(note for answer in setups.answers for note in answer.notes)
+            for answer in setups.answers:
+                resources.answer_challenge(session, account, answer.url)
+            self._answered.add(order.url)
+        return self._wait(order, spec)
+
+    def _tear_down(self) -> None:
+        traces = traces_from_json(self._pending.load_traces())
+        if traces:
+            challenges.tear_down(traces, self._store)
+            self._pending.save_traces(())
+
+    def _finalize(self, session: Session, account: Account, order: Order, spec: KeySpec) -> Order:
+        csr = self._pending.load_csr(spec)
+        note = self._pending.load_order(spec)
+        if csr is None or note is None:
+            raise CertificateError(
+                f"the {spec.label} request of the open order is gone from the store",
+                hint=f"type 'mdconnector renew {self.domain.name} --force'",
+            )
+        self._pending.save_order(spec, replace(note, finalize_sent=True))
+        self._finalized.add(order.url)
+        self._polls = 0
+        try:
+            return resources.finalize(session, account, order, csr)
+        except CaUnreachableError as error:
+            if not error.request_sent:
+                raise
+            # The CA may still be at work on it; the order tells, now or in the next run.
+            return order
+
+    def _keep_chain(self, session: Session, account: Account, order: Order, spec: KeySpec) -> None:
+        pem = resources.fetch_chain(session, account, order)
+        key = self._pending.load_key(spec)
+        if key is None:
+            raise CertificateError(f"the {spec.label} key of the open order is gone from the store")
+        try:
+            make_credential(spec, key, pem)
+        except CertificateError:
+            self._pending.drop_order(spec)
+            raise
+        self._pending.save_chain(spec, pem)
+
+    def _failure(
+        self, session: Session, account: Account, order: Order, spec: KeySpec
+    ) -> CaProblemError:
+        error = resources.explain_invalid(session, account, order)
+        self._pending.drop_order(spec)
+        return error
+
+    def _wait(self, order: Order, spec: KeySpec) -> Waiting:
+        pause = resources.poll_delay_seconds(order.retry_after_seconds, self._polls)
+        self._polls += 1
+        note = self._pending.load_order(spec)
+        return Waiting(order.url, note.created if note else self._clock(), pause)
+
+    def _stage(self) -> Complete:
+        credentials = self._pending.credentials()
+        verdict = verify_set(self.domain, credentials, live=self._live, now=self._clock())
+        if verdict.refusals:
+            raise CertificateError(
+                f"the CA's certificates cannot be used: {'; '.join(verdict.refusals)}",
+                hint="they stay in the store's mdconnector/pending; ask the CA why it made them so",
+            )
+        stage(
+            self._store,
+            self.domain,
+            credentials,
+            ca_url=self.ca_url,
+            account_id=self._account_id,
+            now=self._clock(),
+        )
+        return Complete(tuple(one.facts for one in credentials), verdict.warnings)
+
+    def abandon(self) -> None:
+        """Take away what a failed attempt has set up for challenges."""
+        self._tear_down()
+
+
+def _offered(authorization: Authorization) -> OfferedAuthorization:
+    return OfferedAuthorization(
+        authorization.name,
+        authorization.wildcard,
+        tuple(
+            Offer(challenge.type, challenge.token or "", challenge.url or "")
+            for challenge in authorization.challenges
+        ),
+    )

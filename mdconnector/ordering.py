@@ -1,0 +1,286 @@
+"""Many domains side by side: the pool, the one deadline, the back-off, and each domain's outcome.
+
+Rules: a run has two phases. First every due domain, most urgent first, is taken as far as it
+goes without waiting; then all open orders are asked in turn until one deadline. What is still
+open then is kept, and taken up by the next run. One domain's failure never stops another.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from mdconnector.acme.advice import fill_name
+from mdconnector.challenges import ChallengeSite
+from mdconnector.enrollment import Cas, Clock, Complete, Enrollment, Progress, Waiting
+from mdconnector.errors import CaError, CaUnreachableError, MdConnectorError
+from mdconnector.httpd.configuration import Configuration
+from mdconnector.outcomes import Ordered, OrderOutcome
+from mdconnector.planning import Job, Rules, news, planned, told_key
+from mdconnector.printable import printable
+from mdconnector.renewal import (
+    Attempt,
+    LastError,
+    digest_of,
+    is_comfortable,
+    is_urgent,
+    needs_enrolling,
+    next_try,
+    renews_at,
+)
+from mdconnector.stock import describe_keys, local_time
+from mdconnector.store.attempts import AttemptRecord, Run, save_attempt
+from mdconnector.store.tree import Store
+
+BYTES_FOR_ONE_SET = 64 * 1024
+
+Ending = Progress | MdConnectorError
+
+
+def order_certificates(
+    jobs: Sequence[Job],
+    *,
+    store: Store,
+    configuration: Configuration,
+    rules: Rules,
+    clock: Clock,
+    say: Callable[[str], None],
+) -> tuple[OrderOutcome, ...]:
+    """Obtain and stage certificates for all jobs; one outcome each, in the order of the jobs.
+
+    What became of each domain is durable in attempts/ when it returns. Raises StoreError before
+    the first request where the new sets would not fit on the disk.
+    """
+    store.check_space(BYTES_FOR_ONE_SET * len(jobs))
+    cas = Cas(store, clock)
+    try:
+        enrollments = [_enrollment(job, store, cas, configuration, clock) for job in jobs]
+        endings = _Run(enrollments, rules, say).endings()
+    finally:
+        cas.close()
+    return tuple(
+        _conclude(job, ending, store, configuration, clock())
+        for job, ending in zip(jobs, endings, strict=True)
+    )
+
+
+def rehearse(jobs: Sequence[Job], *, store: Store | None, clock: Clock) -> tuple[OrderOutcome, ...]:
+    """Say what would be done, having asked each CA only for what it tells without any change."""
+    cas = Cas(store, clock)
+    try:
+        return tuple(_rehearsed(job, cas, clock()) for job in jobs)
+    finally:
+        cas.close()
+
+
+def _rehearsed(job: Job, cas: Cas, now: datetime) -> OrderOutcome:
+    domain = job.stock.domain
+    outcome = planned(job)
+    try:
+        begins = cas.look(domain, domain.effective_ca_urls[0])
+    except MdConnectorError as error:
+        return replace(
+            outcome,
+            outcome=Ordered.FAILED,
+            detail=printable(str(error), 1000),
+            error=last_error_of(error, domain.name, now),
+            error_group=str(error) if isinstance(error, CaUnreachableError) else "",
+        )
+    return replace(outcome, detail=f"{outcome.detail}, {begins}")
+
+
+def _enrollment(
+    job: Job, store: Store, cas: Cas, configuration: Configuration, clock: Clock
+) -> Enrollment:
+    domain = job.stock.domain
+    urls = domain.effective_ca_urls
+    # mod_md changes the CA at each failure past the threshold; we give each CA its share of tries.
+    turn = job.stock.record.attempt.errors // configuration.retry_failover
+    return Enrollment(
+        domain,
+        ca_url=urls[turn % len(urls)],
+        live=job.stock.serving,
+        store=store,
+        cas=cas,
+        site=_site(configuration),
+        clock=clock,
+        order_anew=job.order_anew,
+    )
+
+
+def _site(configuration: Configuration) -> ChallengeSite:
+    return ChallengeSite(
+        mod_md_loaded=configuration.mod_md_loaded,
+        listens=tuple(
+            listen.address
+            for listen in configuration.listens
+            if not listen.protocol or listen.protocol.startswith("http")
+        ),
+        vhosts=configuration.servers,
+        http_port=configuration.http_port,
+        https_port=configuration.https_port,
+        dns01_version=configuration.dns01_version,
+    )
+
+
+class _Run:
+    """The two phases of one run."""
+
+    def __init__(
+        self, enrollments: Sequence[Enrollment], rules: Rules, say: Callable[[str], None]
+    ) -> None:
+        self._enrollments = enrollments
+        self._rules = rules
+        self._say = say
+        self._endings: dict[int, Ending] = {}
+
+    def endings(self) -> list[Ending]:
+        """Bring every enrollment to its end, or up to the deadline."""
+        numbers = range(len(self._enrollments))
+        with ThreadPoolExecutor(self._rules.jobs, thread_name_prefix="domain") as pool:
+            self._advance(pool, numbers)
+            deadline = time.monotonic() + self._rules.wait_seconds
+            self._poll(pool, deadline)
+        return [self._endings[number] for number in numbers]
+
+    def _advance(self, pool: ThreadPoolExecutor, numbers: Sequence[int]) -> None:
+        work = [self._enrollments[number] for number in numbers]
+        for number, ending in zip(numbers, pool.map(_advance, work), strict=True):
+            self._endings[number] = ending
+
+    def _poll(self, pool: ThreadPoolExecutor, deadline: float) -> None:
+        ask_at: dict[int, float] = {}
+        while True:
+            now = time.monotonic()
+            waiting = {n: e for n, e in self._endings.items() if isinstance(e, Waiting)}
+            ask_at = {
+                number: ask_at.get(number, now + waits.pause_seconds)
+                for number, waits in waiting.items()
+            }
+            next_at = min(ask_at.values(), default=deadline)
+            if not waiting or next_at >= deadline:
+                return
+            if next_at > now:
+                time.sleep(next_at - now)
+            due = [number for number in sorted(ask_at) if ask_at[number] <= next_at]
+            for number in due:
+                del ask_at[number]
+            self._advance(pool, due)
+
+
+def _advance(enrollment: Enrollment) -> Ending:
+    try:
+        return enrollment.advance()
+    except MdConnectorError as error:
+        try:
+            enrollment.abandon()
+        except MdConnectorError:
+            # The first error is the one to tell; the next run takes the rest away.
+            return error
+        return error
+
+
+def _conclude(
+    job: Job, ending: Ending, store: Store, configuration: Configuration, now: datetime
+) -> OrderOutcome:
+    """Turn what became of a domain into its outcome, and remember it."""
+    match ending:
+        case Complete():
+            outcome, record = _completed(job, ending, now)
+        case Waiting():
+            outcome, record = _still_waiting(job, ending, now)
+        case _:
+            outcome, record = _failed(job, ending, configuration.retry_delay, now)
+    try:
+        save_attempt(store, job.stock.domain.name, record)
+    except MdConnectorError as error:
+        return replace(outcome, detail=f"{outcome.detail}; and it could not be noted: {error}")
+    return outcome
+
+
+def _completed(job: Job, ending: Complete, now: datetime) -> tuple[OrderOutcome, AttemptRecord]:
+    domain = job.stock.domain
+    word = Ordered.ENROLLED if needs_enrolling(job.reasons) else Ordered.RENEWED
+    until = min(facts.not_after for facts in ending.certificates)
+    detail = (
+        f"{describe_keys(ending.certificates)}, {len(domain.names)} "
+        f"name{'s' if len(domain.names) > 1 else ''}, valid until {local_time(until)}; staged"
+    )
+    if ending.warnings:
+        detail += f"; note: {printable('; '.join(ending.warnings))}"
+    outcome = OrderOutcome(
+        domain.name,
+        word,
+        detail,
+        reasons=job.reasons,
+        certificates=ending.certificates,
+        renew_at=min(renews_at(domain, facts) for facts in ending.certificates),
+    )
+    record = replace(job.stock.record, attempt=Attempt(), told=None)
+    return outcome, record.with_run(Run(now, job.command, word, detail))
+
+
+def _still_waiting(job: Job, ending: Waiting, now: datetime) -> tuple[OrderOutcome, AttemptRecord]:
+    stock = job.stock
+    comfortable = is_comfortable(stock.domain, stock.live, waiting_since=ending.since, now=now)
+    since = local_time(ending.since)
+    detail = f"the CA is still working on the order of {since}; the next run takes it up"
+    is_news, told = news(stock.record, f"pending {ending.order_url}", now)
+    outcome = OrderOutcome(
+        stock.domain.name,
+        Ordered.PENDING,
+        detail,
+        reasons=job.reasons,
+        is_comfortable=comfortable,
+        is_news=is_news,
+    )
+    return outcome, replace(stock.record, attempt=Attempt(), told=None if comfortable else told)
+
+
+def _failed(
+    job: Job, error: MdConnectorError, retry_delay: timedelta, now: datetime
+) -> tuple[OrderOutcome, AttemptRecord]:
+    stock = job.stock
+    domain, before = stock.domain, stock.record.attempt
+    attempt = Attempt(
+        errors=before.errors + 1,
+        failing_since=before.failing_since or now,
+        digest=digest_of(domain),
+        last_error=last_error_of(error, domain.name, now),
+    )
+    retry_after = error.retry_after_seconds if isinstance(error, CaError) else None
+    attempt = replace(
+        attempt,
+        next_try=next_try(
+            attempt,
+            error_class=error.error_class,
+            retry_delay=retry_delay,
+            retry_after=timedelta(seconds=retry_after) if retry_after is not None else None,
+            urgent=is_urgent(domain, stock.live, now),
+            jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
+            now=now,
+        ),
+    )
+    is_news, told = news(stock.record, told_key(attempt.last_error), now)
+    outcome = OrderOutcome(
+        domain.name,
+        Ordered.FAILED,
+        printable(str(error), 1000),
+        reasons=job.reasons,
+        next_try=attempt.next_try,
+        error=attempt.last_error,
+        is_news=is_news,
+        error_group=str(error) if isinstance(error, CaUnreachableError) else "",
+    )
+    record = replace(stock.record, attempt=attempt, told=told)
+    return outcome, record.with_run(Run(now, job.command, Ordered.FAILED, outcome.detail))
+
+
+def last_error_of(error: MdConnectorError, name: str, now: datetime) -> LastError:
+    """Return an error as it is kept and shown."""
+    hint = fill_name(error.hint, name) if error.hint else None
+    return LastError(error.type, printable(str(error), 1000), hint, now)

@@ -1,0 +1,88 @@
+"""Say in one line how a domain stands: the row of `status`, and which row comes first.
+
+Rule: what could not be read is `unknown`, never `missing`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from mdconnector.managed_domain import ManagedDomain
+from mdconnector.outcomes import DomainStatus, PendingSummary, StagedSummary
+from mdconnector.printable import printable
+from mdconnector.renewal import InstalledCertificate, LastError, State, renews_at, state_of
+from mdconnector.stock import Stock
+
+_FAR_AWAY = datetime.max.replace(tzinfo=UTC)
+
+
+def status_of(stock: Stock) -> DomainStatus:
+    """Return the row of one domain."""
+    domain, record = stock.domain, stock.record
+    facts = [one.facts for one in stock.live if one.facts is not None]
+    staged = stock.found.staged if stock.found else None
+    trouble = stock.trouble
+    return DomainStatus(
+        name=domain.name,
+        names=domain.names,
+        state=_state(stock),
+        detail=_detail(stock),
+        live=stock.live,
+        not_after=min((one.not_after for one in facts), default=None),
+        renew_at=min((renews_at(domain, one) for one in facts), default=None),
+        staged=StagedSummary(staged.since, staged.certificates) if staged else None,
+        pending=PendingSummary(stock.pending_since, stock.pending_url)
+        if stock.pending_since
+        else None,
+        last_error=LastError(trouble.type, printable(str(trouble)), trouble.hint, stock.now)
+        if trouble is not None
+        else record.attempt.last_error,
+        next_try=record.attempt.next_try if record.attempt.errors else None,
+        errors=record.attempt.errors,
+        ca_url=domain.effective_ca_urls[0],
+    )
+
+
+def most_urgent_first(rows: list[DomainStatus]) -> tuple[DomainStatus, ...]:
+    """Sort rows: by state, then by the end of the certificate."""
+    order = list(State)
+    return tuple(
+        sorted(rows, key=lambda row: (order.index(row.state), row.not_after or _FAR_AWAY, row.name))
+    )
+
+
+def _state(stock: Stock) -> State:
+    if stock.trouble is not None:
+        return State.UNKNOWN if stock.trouble.unreadable else State.ERROR
+    return state_of(
+        stock.domain,
+        stock.decision,
+        live=stock.live,
+        attempt=stock.record.attempt,
+        is_pending=stock.pending_since is not None,
+        now=stock.now,
+    )
+
+
+def _detail(stock: Stock) -> str:
+    if stock.trouble is not None and stock.trouble.unreadable:
+        return f"not readable by uid {os.geteuid()}; try sudo"
+    notes = [_fault_of(stock.domain)]
+    notes += [_fault_in(one) for one in stock.live]
+    if stock.rubbish is not None:
+        notes.append(f"{stock.rubbish.path}: {stock.rubbish.why}")
+    if stock.found is not None and stock.found.staged.fault is not None:
+        notes.append(f"staged set refused: {stock.found.staged.fault}")
+    return printable("; ".join(note for note in notes if note), 1000)
+
+
+def _fault_of(domain: ManagedDomain) -> str:
+    if not domain.faults:
+        return ""
+    first = domain.faults[0]
+    return f"{first.at}: {first.message}" if first.at else first.message
+
+
+def _fault_in(certificate: InstalledCertificate) -> str:
+    return f"{certificate.spec.label}: {certificate.fault}" if certificate.fault else ""

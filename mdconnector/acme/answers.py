@@ -325,9 +325,13 @@ def _date_or_now(header: str | None) -> datetime:
 
 def _http_date(text: str) -> datetime | None:
     try:
-        date = email.utils.parsedate_to_datetime(text)
+        return in_utc(email.utils.parsedate_to_datetime(text))
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+def in_utc(date: datetime) -> datetime:
+    """Return a date in UTC, as one without a zone is meant. Raises OverflowError."""
     return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 
 

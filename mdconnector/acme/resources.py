@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
 from typing import TypeVar
@@ -27,7 +27,7 @@ from mdconnector.acme.advice import (
     UNAUTHORIZED,
     Purpose,
 )
-from mdconnector.acme.answers import Directory, JsonObject, Response, problem_error
+from mdconnector.acme.answers import Directory, JsonObject, Response, in_utc, problem_error
 from mdconnector.acme.jws import csr_text, external_account_binding
 from mdconnector.acme.session import Session
 from mdconnector.certificates import MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, split_chain
@@ -155,7 +155,7 @@ def register_account(
     """
 
     def payload(directory: Directory) -> dict[str, object]:
-        _require_what_ca_asks(directory, terms_agreed=terms_agreed, eab=eab)
+        require_what_ca_asks(directory, terms_agreed=terms_agreed, eab=eab)
         members: dict[str, object] = {}
         if contact:
             members["contact"] = [contact]
@@ -350,7 +350,7 @@ def poll_delay_seconds(retry_after_seconds: float | None, polls_so_far: int) -> 
     return max(min(retry_after_seconds, polite), FIRST_POLL_SECONDS)
 
 
-def _require_what_ca_asks(
+def require_what_ca_asks(
     directory: Directory, *, terms_agreed: bool, eab: ExternalAccount | None
 ) -> None:
     if not terms_agreed:
@@ -625,13 +625,12 @@ def _status(kind: type[_Status], word: str, what: str, url: str) -> _Status:
 
 def _date(text: str | None) -> datetime | None:
     """Read an RFC 3339 date; nothing depends on it, so nonsense is none."""
+    if text is None:
+        return None
     try:
-        date = datetime.fromisoformat(text) if text is not None else None
-    except ValueError:
+        return in_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
         return None
-    if date is None:
-        return None
-    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"

@@ -448,9 +448,10 @@ def test_odd_order_is_a_protocol_error_that_names_the_member(
         client.order(account)
 
 
-def test_nonsense_in_expires_is_passed_over(client: Client) -> None:
+@pytest.mark.parametrize("expires", ["tomorrow", "", "9999-12-31T23:59:59-23:59", None])
+def test_nonsense_in_expires_is_passed_over(client: Client, expires: str | None) -> None:
     account = client.register()
-    client.ca.fault("/new-order", changed(expires="tomorrow"))
+    client.ca.fault("/new-order", changed(expires=expires))
     assert client.order(account).expires is None
 
 

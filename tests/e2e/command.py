@@ -1,0 +1,73 @@
+"""The real command as a child process, with nothing of the tester's own environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CLONE = Path(__file__).resolve().parents[2]
+COMMAND = (sys.executable, "-m", "mdconnector")
+_FOR_COVERAGE = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a run of the command left behind."""
+
+    arguments: tuple[str, ...]
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        """Both streams, as cron would mail them."""
+        return self.stdout + self.stderr
+
+    @property
+    def json(self) -> Any:
+        """What --json printed."""
+        return json.loads(self.stdout)
+
+    def domain(self, name: str) -> dict[str, Any]:
+        """Return the entry of one domain in what --json printed."""
+        (found,) = [one for one in self.json["domains"] if one["name"] == name]
+        return dict(found)
+
+
+def run(
+    *arguments: str | Path,
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = COMMAND,
+    user: int | None = None,
+    timeout: float = 180,
+) -> Finished:
+    """Run the command to its end; `config` is added as --config, `environment` to the minimum."""
+    words = [str(one) for one in arguments]
+    if config is not None:
+        words += ["--config", str(config)]
+    done = subprocess.run(
+        [*command, *words],
+        env=clean_environment() | dict(environment or {}),
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        user=user,
+    )
+    return Finished(tuple(words), done.returncode, done.stdout, done.stderr)
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment of a run: a PATH, where the package is, and UTC."""
+    kept = {name: os.environ[name] for name in _FOR_COVERAGE if name in os.environ}
+    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONPATH": str(CLONE), **kept}

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mdconnector import challenges
 from mdconnector.acme import jws, resources
-from mdconnector.acme.advice import ACCOUNT_DOES_NOT_EXIST
-from mdconnector.acme.answers import parse_directory
+from mdconnector.acme.advice import ACCOUNT_DOES_NOT_EXIST, stops_account
+from mdconnector.acme.answers import Directory, parse_directory
 from mdconnector.acme.resources import (
     Account,
     Authorization,
@@ -37,6 +37,7 @@ from mdconnector.challenges import (
 )
 from mdconnector.errors import (
     CaProblemError,
+    CaProtocolError,
     CaUnreachableError,
     CertificateError,
     ConfigurationError,
@@ -46,7 +47,7 @@ from mdconnector.managed_domain import ExternalAccount, ManagedDomain
 from mdconnector.printable import printable
 from mdconnector.store import accounts as account_files
 from mdconnector.store import directories
-from mdconnector.store.pending import OrderNote, Pending
+from mdconnector.store.pending import OrderNote, Pending, open_order_urls
 from mdconnector.store.records import StoredAccount
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
@@ -105,14 +106,19 @@ class Cas:
                     ca_certificates=domain.ca_certificates,
                     proxy_url=domain.proxy_url,
                     proxy_ca_certificates=domain.proxy_ca_certificates,
-                    remembered=parse_directory(remembered, url=ca_url) if remembered else None,
+                    remembered=remembered,
                 )
             return self._sessions[key]
 
-    def _remembered(self, ca_url: str) -> dict[str, object] | None:
+    def _remembered(self, ca_url: str) -> Directory | None:
         if self._optional_store is None:
             return None
-        return directories.load_directory(self._store, ca_url, self._clock())
+        kept = directories.load_directory(self._store, ca_url, self._clock())
+        try:
+            return parse_directory(kept, url=ca_url) if kept else None
+        except CaProtocolError:
+            # Whatever it was that got into the store, the CA will tell.
+            return None
 
     def account_for(self, domain: ManagedDomain, ca_url: str) -> tuple[str, Account]:
         """Return the account's id and the account: a stored one, else a new registration.
@@ -240,6 +246,13 @@ def _require_contact(domain: ManagedDomain) -> None:
         )
 
 
+def _says_order_is_gone(error: CaProblemError) -> bool:
+    """Say whether a saved order is of no use any more; Sectigo answers 401 for a foreign one."""
+    if error.type == ACCOUNT_DOES_NOT_EXIST:
+        return True
+    return error.status in _FOREIGN_ORDER and not stops_account(error.detail)
+
+
 class Enrollment:
     """The work on one domain."""
 
@@ -348,7 +361,7 @@ class Enrollment:
         try:
             order = resources.fetch_order(session, account, note.url)
         except CaProblemError as error:
-            if error.status not in _FOREIGN_ORDER:
+            if not _says_order_is_gone(error):
                 raise
             self._pending.drop_order(spec)
             return None
@@ -384,8 +397,13 @@ class Enrollment:
         return order
 
     def _new_order(self, session: Session, account: Account) -> Order:
-        profile = self.domain.profile
-        return resources.new_order(session, account, self.domain.order_names, profile=profile)
+        return resources.new_order(
+            session,
+            account,
+            self.domain.order_names,
+            profile=self.domain.profile,
+            known_orders=lambda: open_order_urls(self._store),
+        )
 
     def _prove(self, session: Session, account: Account, order: Order, spec: KeySpec) -> Waiting:
         """Set up and answer the challenges of a pending order, once in a run."""

@@ -202,12 +202,12 @@ def new_order(
     *,
     profile: str | None = None,
     replaces: str | None = None,
-    known_orders: Collection[str] = (),
+    known_orders: Callable[[], Collection[str]] = tuple,
 ) -> Order:
     """Place an order (§7.4).
 
     `profile` and `replaces` are sent only to a CA that offers them. After a lost answer an open
-    order of the account for exactly these names, none of `known_orders`, is taken for ours
+    order of the account for exactly these names, none of `known_orders()`, is taken for ours
     (§7.1.2.1); where the CA lists none, the order is placed once more.
     """
     directory = session.directory()
@@ -433,7 +433,7 @@ def _place_order(
     account: Account,
     request: Mapping[str, object],
     names: tuple[str, ...],
-    known_orders: Collection[str],
+    known_orders: Callable[[], Collection[str]],
 ) -> Order:
     def post(directory: Directory) -> Response:
         return session.post(
@@ -450,7 +450,7 @@ def _place_order(
     except CaUnreachableError as error:
         if not error.request_sent:
             raise
-        lost = _find_lost_order(session, account, names, known_orders)
+        lost = _find_lost_order(session, account, names, known_orders())
         if lost is not None:
             return lost
         response = _ask_directory(session, post)

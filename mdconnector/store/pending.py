@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mdconnector.certificates import MAX_CHAIN_BYTES, Credential, make_credential
-from mdconnector.errors import CertificateError
+from mdconnector.errors import CertificateError, StoreError
 from mdconnector.keys import KeySpec, PrivateKey, key_from_pem, key_to_pem
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.store.folder import Folder
@@ -289,6 +289,34 @@ def drop_pending(store: Store, name: str, fingerprints: tuple[str, ...]) -> None
             is_it = fingerprints_in(folder) == fingerprints
         if is_it and fingerprints:
             _remove(pending, name)
+
+
+def open_order_urls(store: Store) -> tuple[str, ...]:
+    """Return the URLs of all orders that wait at any CA, for whatever domain."""
+    return tuple(_open_order_urls(store))
+
+
+def _open_order_urls(store: Store) -> Iterator[str]:
+    pending = store.own(PENDING)
+    if pending is None:
+        return
+    with pending:
+        for name in pending.names():
+            folder = pending.open(name)
+            if folder is None:
+                continue
+            with folder:
+                for file_name in folder.names():
+                    if file_name.startswith("order") and (url := _url_of(folder, file_name)):
+                        yield url
+
+
+def _url_of(folder: Folder, file_name: str) -> str | None:
+    try:
+        order = _read_order(folder, file_name)
+    except StoreError:
+        return None
+    return order.url if order else None
 
 
 def _remove(pending: Folder, name: str) -> None:

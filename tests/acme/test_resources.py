@@ -512,7 +512,7 @@ def test_order_that_is_known_or_finished_or_for_other_names_is_not_adopted(
     finished = client.finalize(account, client.order(account))
     other = new_order(client.session, account, ("other.example.org",))
     client.ca.fault("/new-order", reset)
-    order = client.order(account, known_orders={known.url})
+    order = client.order(account, known_orders=lambda: {known.url})
     assert order.url not in {known.url, finished.url, other.url}
     assert len(client.ca.orders) == 4
 

@@ -48,7 +48,8 @@ _START_SLACK_SECONDS = 2.0
 _IDLE_SAMPLES = 4
 _IDLE_SAMPLE_SECONDS = 0.010
 _LOOK_SECONDS = 0.020
-_SUCCESSOR_SECONDS = 2.0
+_SUCCESSOR_SECONDS = 5.0
+_START_PAUSE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,10 +248,15 @@ def start_again(
 ) -> RunningHttpd | None:
     """Start an httpd that a reload has ended: by its systemd unit, else as it was started before.
 
-    Returns the new parent, or None where none came up within the limit.
+    Returns the new parent, or None where none came up within the limit. One that somebody else has
+    started meanwhile counts.
     """
     _require_access(running)
     deadline = time.monotonic() + limit_seconds
+    successor = _await_successor(running, time.monotonic())
+    if successor is not None:
+        return successor
+    _remove_stale_pid_file(running)
     systemctl = shutil.which("systemctl", path=PROGRAM_PATH)
     if running.unit is not None and systemctl is not None:
         finished = run_program((systemctl, "start", running.unit), limit_seconds=limit_seconds)
@@ -258,8 +264,7 @@ def start_again(
             successor = _await_successor(running, min(deadline, time.monotonic() + 5))
             if successor is not None:
                 return successor
-    _start_detached(running)
-    return _await_successor(running, deadline)
+    return _start_as_before(running, deadline)
 
 
 def _read_pid_file(pid_file: Path) -> tuple[int, int] | None:
@@ -471,7 +476,7 @@ def _reload_by_signal(
     if running is None or not running.is_alive():
         return ReloadOutcome.NOT_RUNNING, "httpd is not running"
     _require_access(running)
-    # NOTE: a signal that comes while httpd takes up its configuration is lost
+    # while somebody else's reload is under way, the next pid file would be that one's
     wait_idle(running)
     before = _stamp(running.pid_file)
     try:
@@ -532,15 +537,24 @@ def _await_rewritten(
 
 
 def _ended(running: RunningHttpd, detail: str) -> tuple[ReloadOutcome, str]:
-    """Tell why the parent ended: restarted or stopped by somebody, or killed by what it read."""
+    """Tell why the parent ended: killed by what it read, or restarted or stopped by somebody.
+
+    httpd removes its pid file when it is stopped, not when it gives up on its configuration.
+    """
+    if _names(running.pid_file, running.pid):
+        return ReloadOutcome.DIED, detail
     successor = _await_successor(running, time.monotonic() + _SUCCESSOR_SECONDS)
     if successor is not None:
         with successor:
             return ReloadOutcome.RELOADED, f"it was restarted as process {successor.pid}"
-    if not running.pid_file.exists() and not _unit_failed(running.unit):
-        # httpd removes its pid file when it is stopped, not when it gives up on its configuration
-        return ReloadOutcome.STOPPED, f"httpd (process {running.pid}) was stopped meanwhile"
-    return ReloadOutcome.DIED, detail
+    if _unit_failed(running.unit):
+        return ReloadOutcome.DIED, detail
+    return ReloadOutcome.STOPPED, f"httpd (process {running.pid}) was stopped meanwhile"
+
+
+def _names(pid_file: Path, pid: int) -> bool:
+    written = _read_pid_file(pid_file)
+    return written is not None and written[0] == pid
 
 
 def _unit_failed(unit: str | None) -> bool:
@@ -564,12 +578,41 @@ def _await_successor(running: RunningHttpd, deadline: float) -> RunningHttpd | N
         time.sleep(_LOOK_SECONDS)
 
 
-def _start_detached(running: RunningHttpd) -> None:
-    """Start httpd with its former arguments; without `-k`, which would believe a stale pid file."""
+def _remove_stale_pid_file(running: RunningHttpd) -> None:
+    """Remove the pid file of a dead parent: httpd does not start while its number seems alive."""
+    if not running.is_alive() and _names(running.pid_file, running.pid):
+        with contextlib.suppress(OSError):
+            running.pid_file.unlink()
+
+
+def _start_as_before(running: RunningHttpd, deadline: float) -> RunningHttpd | None:
+    """Start httpd with its former arguments, again while the workers left behind hold its ports."""
+    while True:
+        child = _start_detached(running)
+        while not _has_failed(child):
+            successor = _await_successor(running, time.monotonic())
+            if successor is not None or time.monotonic() >= deadline:
+                return successor
+            time.sleep(_LOOK_SECONDS)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(_START_PAUSE_SECONDS)
+
+
+def _has_failed(child: int) -> bool:
+    try:
+        ended, status = os.waitpid(child, os.WNOHANG)
+    except ChildProcessError:
+        return False  # it ended well before: httpd has left us to run by itself
+    return ended != 0 and status != 0
+
+
+def _start_detached(running: RunningHttpd) -> int:
+    """Start httpd without `-k`, which may have been `graceful`; return the new process."""
     command = (str(running.executable), *_own_arguments(running, without="kE"))
     nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     try:
-        os.posix_spawn(
+        return os.posix_spawn(
             running.executable, command, running.environment, file_actions=nothing, setsid=True
         )
     except OSError as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mdconnector.certificates import Credential, chain_to_pem
+from mdconnector.errors import CertificateError
 from mdconnector.keys import key_from_pem, key_to_pem, public_bytes
 from mdconnector.managed_domain import ManagedDomain, SourceLine
 from mdconnector.store.pairs import fingerprints_in, is_sound
@@ -82,9 +84,9 @@ def live(store: Store) -> tuple[str, ...] | None:
 
 
 def keys_in(store: Store) -> set[bytes]:
-    """Return the public halves of all private keys of sets, wherever they are."""
+    """Return the public halves of all private keys of sets that can be read, wherever they are."""
     found = set()
     for path in store.path.rglob("privkey*.pem"):
-        pem = path.read_bytes()
-        found.add(public_bytes(key_from_pem(pem, store.passphrase())))
+        with suppress(CertificateError):
+            found.add(public_bytes(key_from_pem(path.read_bytes(), store.passphrase())))
     return found

@@ -1,0 +1,527 @@
+"""A run may be killed, or the disk fail, at any change: the next run mends it, whatever it was.
+
+Every test with kill points forks a child for each, lets it die there, and recovers in this process.
+In the usual suite it is a part of them; MDCONNECTOR_KILL_POINTS=all takes them all, double faults
+included.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mdconnector.certificates import chain_to_pem
+from mdconnector.errors import StoreError
+from mdconnector.keys import public_bytes
+from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
+from mdconnector.store.pending import OrderNote, Pending
+from mdconnector.store.promotion import Swapped, finish, prepare, put_back, swap
+from mdconnector.store.recovery import recover, repair
+from mdconnector.store.staging import stage
+from mdconnector.store.tree import Store
+from tests.authority import EC_SPEC
+from tests.store.credentials import (
+    ACCOUNT_ID,
+    CA,
+    CA_URL,
+    DOMAIN,
+    NAME,
+    NEW,
+    NOW,
+    OLD,
+    aged,
+    keys_in,
+    leaves,
+    live,
+    open_store,
+    put_set,
+    set_in,
+)
+from tests.store.kill_points import changes_of, failing_at, killed_at
+
+ALL = os.environ.get("MDCONNECTOR_KILL_POINTS") == "all"
+ARCHIVED = [aged(days) for days in (100, 200, 300, 350, 380)]
+WORK = "mdconnector/work"
+
+
+def obtain(store: Store) -> None:
+    """Go through an order from its beginning to its chain."""
+    pending = Pending.load(store, DOMAIN)
+    pending.begin(DOMAIN, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+    order = OrderNote(None, CA_URL, ACCOUNT_ID, DOMAIN.names, EC_SPEC.label, NOW)
+    if pending.load_key(EC_SPEC) is None:
+        pending.save_key(EC_SPEC, NEW.key, csr=b"csr")
+    pending.save_order(EC_SPEC, order)
+    pending.save_order(EC_SPEC, replace(order, url="https://ca.example/order/1"))
+    pending.save_chain(EC_SPEC, chain_to_pem(NEW.chain))
+
+
+def stage_new(store: Store) -> None:
+    """Stage what is pending."""
+    credentials = Pending.load(store, DOMAIN).credentials()
+    stage(store, DOMAIN, credentials, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+
+
+def promote(store: Store) -> Swapped:
+    """Promote what is pending, up to the reload."""
+    credentials = Pending.load(store, DOMAIN).credentials()
+    prepare(store, DOMAIN, credentials, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+    result = (swap(store, [NAME]) or {})[NAME]
+    if isinstance(result, StoreError):
+        raise result
+    finish(store, [NAME])
+    return result
+
+
+def roll_back(store: Store) -> None:
+    """Undo a promotion that is live."""
+    replaced = leaves(OLD) if (store.path / "archive" / f"{NAME}.1").exists() else ()
+    put_back(store, [Swapped(NAME, leaves(NEW), replaced)], reason="Apache ended", now=NOW)
+
+
+def drop(store: Store) -> None:
+    """Drop what is pending."""
+    Pending.load(store, DOMAIN).drop()
+
+
+def mend(store: Store) -> None:
+    """Do what every run begins with."""
+    recover(store, [DOMAIN], NOW)
+    repair(store, DOMAIN, NOW)
+
+
+def with_old(store: Store) -> None:
+    """An old set is live."""
+    put_set(store, "domains", NAME, OLD)
+
+
+def with_staged(store: Store) -> None:
+    """An old set is live, the new one obtained and staged."""
+    with_old(store)
+    obtain(store)
+    stage_new(store)
+
+
+def with_first(store: Store) -> None:
+    """Nothing is live yet, the new set obtained and staged."""
+    obtain(store)
+    stage_new(store)
+
+
+def with_full_archive(store: Store) -> None:
+    """As with_staged, and the archive holds as many sets as it may."""
+    with_staged(store)
+    for number, pair in enumerate(ARCHIVED, start=1):
+        put_set(store, "archive", f"{NAME}.{number}", pair)
+
+
+def with_promoted(store: Store) -> None:
+    """The new set is live, the old one in the archive."""
+    with_staged(store)
+    promote(store)
+
+
+def with_first_promoted(store: Store) -> None:
+    """The new set is live, and nothing was before."""
+    with_first(store)
+    promote(store)
+
+
+def with_damaged(store: Store) -> None:
+    """What is live was cut off by a power cut; a good set is in the archive."""
+    folder = put_set(store, "domains", NAME, NEW)
+    (folder / EC_SPEC.privkey_name).write_bytes(b"")
+    put_set(store, "archive", f"{NAME}.1", OLD)
+
+
+def with_damaged_and_pending(store: Store) -> None:
+    """What is live was cut off, and the set that it was is still pending."""
+    with_damaged(store)
+    obtain(store)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is there, what is done to it, and what may be live afterwards."""
+
+    given: Callable[[Store], None]
+    act: Callable[[Store], object]
+    may_be_live: tuple[tuple[str, ...] | None, ...]
+    is_live_in_the_end: tuple[str, ...] | None
+    can_exchange: bool = True
+
+
+_OLD, _NEW = leaves(OLD), leaves(NEW)
+STORIES = {
+    "obtain": Story(with_old, obtain, (_OLD,), _OLD),
+    "drop": Story(with_staged, drop, (_OLD,), _OLD),
+    "stage": Story(with_staged, stage_new, (_OLD,), _OLD),
+    "stage-first": Story(obtain, stage_new, (None,), None),
+    "stage-by-renames": Story(with_staged, stage_new, (_OLD,), _OLD, can_exchange=False),
+    "promote": Story(with_staged, promote, (_OLD, _NEW), _NEW),
+    "promote-first": Story(with_first, promote, (None, _NEW), _NEW),
+    "promote-by-renames": Story(with_staged, promote, (_OLD, _NEW), _NEW, can_exchange=False),
+    "promote-full-archive": Story(with_full_archive, promote, (_OLD, _NEW), _NEW),
+    "put-back": Story(with_promoted, roll_back, (_OLD, _NEW), _OLD),
+    "put-back-by-renames": Story(with_promoted, roll_back, (_OLD, _NEW), _OLD, can_exchange=False),
+    "put-back-first": Story(with_first_promoted, roll_back, (None, _NEW), None),
+    "repair": Story(with_damaged, mend, (_OLD,), _OLD),
+    "repair-from-pending": Story(with_damaged_and_pending, mend, (_NEW,), _NEW),
+    "repair-by-renames": Story(with_damaged, mend, (_OLD,), _OLD, can_exchange=False),
+}
+stories = pytest.mark.parametrize("story", STORIES.values(), ids=STORIES.keys())
+
+
+@pytest.fixture
+def room() -> Iterator[Path]:
+    """A folder in memory, where there is one: thousands of stores are made in it."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as path:
+        yield Path(path)
+
+
+def given(room: Path, story: Story) -> Path:
+    """Make the store that a story begins with."""
+    path = room / "given"
+    with open_store(path) as store:
+        story.given(store)
+    return path
+
+
+def copy_of(path: Path) -> Path:
+    """Make a fresh copy of a store."""
+    copy = path.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(path, copy, symlinks=True)
+    return copy
+
+
+def act_in(path: Path, act: Callable[[Store], object]) -> None:
+    """Do something as a run of its own."""
+    with open_store(path) as store:
+        act(store)
+
+
+def changes_in(path: Path, act: Callable[[Store], object], story: Story) -> int:
+    """Do something as a run of its own, to its end, and count its changes."""
+    return changes_of(partial(act_in, path, act), can_exchange=story.can_exchange)
+
+
+def assert_mended(path: Path, story: Story, keys: set[bytes]) -> None:
+    """Mend a store and look whether all is well; the second time there is nothing to mend."""
+    with open_store(path) as store:
+        assert recover(store, [DOMAIN], NOW).failures == {}
+        repair(store, DOMAIN, NOW)
+        assert live(store) in story.may_be_live
+        assert keys_in(store) >= keys
+        assert list((store.path / WORK).glob("*/*")) == []
+        assert recover(store, [DOMAIN], NOW).lines == ()
+        assert repair(store, DOMAIN, NOW) is None
+
+
+def keys_that_must_survive(path: Path, story: Story) -> set[bytes]:
+    """The keys of all that is sound before the story begins, save what it is there to drop."""
+    if story.act is drop:
+        return {public_bytes(OLD.key)}
+    pairs = {public_bytes(one.key) for one in (OLD, NEW)}
+    with open_store(path) as store:
+        return keys_in(store) & pairs
+
+
+def points(total: int, wanted: int) -> list[int]:
+    """Choose kill points: all, or so many spread over them, first and last included."""
+    if ALL or total <= wanted:
+        return list(range(1, total + 1))
+    return sorted({1 + round(step * (total - 1) / (wanted - 1)) for step in range(wanted)})
+
+
+@stories
+def test_story_ends_as_it_should_when_nothing_happens(room: Path, story: Story) -> None:
+    path = given(room, story)
+    changes_in(path, story.act, story)
+    with open_store(path) as store:
+        assert live(store) == story.is_live_in_the_end
+        assert list((store.path / WORK).glob("*/*")) == []
+
+
+@stories
+def test_killed_run_is_mended_by_the_next(room: Path, story: Story) -> None:
+    start = given(room, story)
+    keys = keys_that_must_survive(start, story)
+    total = changes_in(copy_of(start), story.act, story)
+    for point in points(total, 12):
+        path = copy_of(start)
+        was_killed = killed_at(
+            point, partial(act_in, path, story.act), can_exchange=story.can_exchange
+        )
+        assert was_killed, f"point {point} of {total} was never reached"
+        assert_mended(path, story, keys)
+
+
+@stories
+def test_killed_run_can_be_repeated_to_its_end(room: Path, story: Story) -> None:
+    start = given(room, story)
+    total = changes_in(copy_of(start), story.act, story)
+    for point in points(total, 4):
+        path = copy_of(start)
+        killed_at(point, partial(act_in, path, story.act), can_exchange=story.can_exchange)
+        with open_store(path) as store:
+            mend(store)
+            if live(store) != story.is_live_in_the_end:
+                story.act(store)
+            assert live(store) == story.is_live_in_the_end
+            assert list((store.path / WORK).glob("*/*")) == []
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        STORIES[name]
+        for name in (
+            "stage",
+            "promote",
+            "promote-by-renames",
+            "promote-first",
+            "put-back",
+            "repair",
+        )
+    ],
+    ids=lambda story: story.given.__name__,
+)
+def test_killed_recovery_is_mended_by_the_next(room: Path, story: Story) -> None:
+    start = given(room, story)
+    keys = keys_that_must_survive(start, story)
+    total = changes_in(copy_of(start), story.act, story)
+    for point in points(total, 4):
+        broken = room / "broken"
+        shutil.rmtree(broken, ignore_errors=True)
+        copy_of(start).rename(broken)
+        assert killed_at(point, partial(act_in, broken, story.act), can_exchange=story.can_exchange)
+        more = changes_in(copy_of(broken), mend, story)
+        for second in points(more, 3):
+            path = copy_of(broken)
+            assert killed_at(second, partial(act_in, path, mend), can_exchange=story.can_exchange)
+            assert_mended(path, story, keys)
+
+
+@stories
+@pytest.mark.parametrize(
+    ("error", "lasting"),
+    [
+        pytest.param(errno.ENOSPC, True, id="full-disk"),
+        pytest.param(errno.EIO, False, id="broken-disk"),
+    ],
+)
+def test_failing_disk_is_a_store_error_and_tears_nothing(
+    room: Path, story: Story, error: int, lasting: bool
+) -> None:
+    start = given(room, story)
+    keys = keys_that_must_survive(start, story)
+    total = changes_in(copy_of(start), story.act, story)
+    for point in points(total, 6):
+        path = copy_of(start)
+        with open_store(path) as store:
+            with failing_at(point, error, lasting=lasting) as has_failed, suppress(StoreError):
+                story.act(store)
+            if not has_failed():
+                continue
+            assert live_or_damaged(store) in (*story.may_be_live, "damaged")
+        assert_mended(path, story, keys)
+
+
+def live_or_damaged(store: Store) -> tuple[str, ...] | str | None:
+    """Return what is live, or that the story began with a damaged set."""
+    try:
+        return live(store)
+    except AssertionError:
+        return "damaged"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A new store."""
+    with open_store(tmp_path / "md") as opened:
+        yield opened
+
+
+def put_work(store: Store, place: str, *credentials: object) -> None:
+    """Put a set where an interrupted run leaves it."""
+    folder = put_set(store, "domains", "tmp.example", *credentials)  # type: ignore[arg-type] # credentials only
+    with store.make_own("work", place):
+        folder.rename(store.path / WORK / place / NAME)
+
+
+def test_store_without_work_is_left_as_it_is(store: Store) -> None:
+    with_old(store)
+    assert changes_of(lambda: recover(store, [DOMAIN], NOW)) == 0
+    assert not (store.path / WORK).exists()
+
+
+def test_idle_recovery_writes_nothing(store: Store) -> None:
+    with_promoted(store)
+    assert changes_of(lambda: recover(store, [DOMAIN], NOW)) == 0
+    assert changes_of(lambda: repair(store, DOMAIN, NOW)) == 0
+
+
+def test_newer_set_that_verifies_becomes_live(store: Store) -> None:
+    with_old(store)
+    put_work(store, "domains", NEW)
+    (line,) = recover(store, [DOMAIN], NOW).lines
+    assert line.startswith(f"{NAME}: ")
+    assert live(store) == leaves(NEW)
+    assert set_in(store, "archive", f"{NAME}.1") == leaves(OLD)
+
+
+def test_newer_set_that_does_not_verify_is_archived(store: Store) -> None:
+    with_old(store)
+    other = CA.credential(("b.example",), not_before=NOW - timedelta(hours=1))
+    put_work(store, "domains", other)
+    recover(store, [DOMAIN], NOW)
+    assert live(store) == leaves(OLD)
+    assert set_in(store, "archive", f"{NAME}.1") == leaves(other)
+
+
+def test_newer_expired_set_is_archived(store: Store) -> None:
+    with_old(store)
+    expired = CA.credential(
+        DOMAIN.names, not_before=NOW - timedelta(days=9), life=timedelta(days=1)
+    )
+    put_work(store, "domains", expired)
+    recover(store, [DOMAIN], NOW)
+    assert live(store) == leaves(OLD)
+
+
+def test_damaged_set_never_becomes_live(store: Store) -> None:
+    with_old(store)
+    put_work(store, "domains", NEW)
+    (store.path / WORK / "domains" / NAME / EC_SPEC.privkey_name).write_bytes(b"")
+    recover(store, [DOMAIN], NOW)
+    assert live(store) == leaves(OLD)
+
+
+def test_set_that_a_rollback_noted_goes_to_refused_however_new(store: Store) -> None:
+    with_old(store)
+    put_work(store, "domains", NEW)
+    note = RollbackNote(NOW, "Apache ended", leaves(NEW), leaves(OLD))
+    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    recover(store, [DOMAIN], NOW)
+    assert live(store) == leaves(OLD)
+    assert set_in(store, "mdconnector", "refused", NAME) == leaves(NEW)
+
+
+def test_set_of_a_domain_that_is_no_longer_configured_is_finished_too(store: Store) -> None:
+    with_old(store)
+    put_work(store, "domains", NEW)
+    recover(store, [], NOW)
+    assert live(store) == leaves(NEW)
+
+
+def test_set_between_two_renames_is_found(store: Store) -> None:
+    put_work(store, "outgoing", OLD)
+    put_work(store, "domains", NEW)
+    recover(store, [DOMAIN], NOW)
+    assert live(store) == leaves(NEW)
+    assert set_in(store, "archive", f"{NAME}.1") == leaves(OLD)
+
+
+def test_old_set_comes_back_where_nothing_else_is_left(store: Store) -> None:
+    put_work(store, "outgoing", OLD)
+    recover(store, [DOMAIN], NOW)
+    assert live(store) == leaves(OLD)
+
+
+def test_half_made_set_is_removed(store: Store) -> None:
+    with_old(store)
+    put_work(store, "scratch", NEW)
+    recover(store, [DOMAIN], NOW)
+    assert live(store) == leaves(OLD)
+    assert list((store.path / WORK).glob("*/*")) == []
+
+
+def test_one_domain_that_cannot_be_mended_does_not_stop_the_others(store: Store) -> None:
+    with_old(store)
+    put_work(store, "domains", NEW)
+    (store.path / WORK / "domains" / "aa.example").write_bytes(b"a file")
+    recovery = recover(store, [DOMAIN], NOW)
+    assert list(recovery.failures) == ["aa.example"]
+    assert live(store) == leaves(NEW)
+
+
+def test_staging_that_holds_the_live_set_is_cleared(store: Store) -> None:
+    with_first(store)
+    promote(store)
+    stage_new(store)
+    recover(store, [DOMAIN], NOW)
+    assert list((store.path / "staging").iterdir()) == []
+
+
+def test_staging_that_holds_another_set_is_kept(store: Store) -> None:
+    with_staged(store)
+    with store.make_own("work"):
+        recover(store, [DOMAIN], NOW)
+    assert (store.path / "staging" / NAME / EC_SPEC.pubcert_name).exists()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(lambda path: (path / EC_SPEC.privkey_name).write_bytes(b""), id="empty key"),
+        pytest.param(lambda path: (path / EC_SPEC.pubcert_name).write_bytes(b""), id="empty chain"),
+        pytest.param(lambda path: (path / EC_SPEC.privkey_name).unlink(), id="no key"),
+        pytest.param(
+            lambda path: (path / EC_SPEC.pubcert_name).write_bytes(chain_to_pem(OLD.chain)),
+            id="chain of another key",
+        ),
+    ],
+)
+def test_damaged_live_set_is_repaired_from_the_best_archived_one(
+    store: Store, harm: Callable[[Path], object]
+) -> None:
+    harm(put_set(store, "domains", NAME, NEW))
+    put_set(store, "archive", f"{NAME}.1", OLD)
+    put_set(store, "archive", f"{NAME}.2", aged(100))
+    line = repair(store, DOMAIN, NOW)
+    assert line is not None
+    assert f"archive/{NAME}.1" in line
+    assert live(store) == leaves(OLD)
+
+
+def test_damaged_live_set_without_a_better_one_is_left_for_a_new_order(store: Store) -> None:
+    folder = put_set(store, "domains", NAME, NEW)
+    (folder / EC_SPEC.privkey_name).write_bytes(b"")
+    assert repair(store, DOMAIN, NOW) is None
+    assert (folder / EC_SPEC.pubcert_name).exists()
+
+
+def test_expired_set_repairs_a_damaged_one_because_apache_could_not_start(store: Store) -> None:
+    folder = put_set(store, "domains", NAME, NEW)
+    (folder / EC_SPEC.privkey_name).write_bytes(b"")
+    expired = CA.credential(
+        DOMAIN.names, not_before=NOW - timedelta(days=9), life=timedelta(days=1)
+    )
+    put_set(store, "archive", f"{NAME}.1", expired)
+    repair(store, DOMAIN, NOW)
+    assert live(store) == leaves(expired)
+
+
+def test_repair_never_takes_a_set_that_was_put_back(store: Store) -> None:
+    with_damaged(store)
+    note = RollbackNote(NOW, "Apache ended", leaves(OLD), ())
+    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    assert repair(store, DOMAIN, NOW) is None
+
+
+def test_missing_live_set_is_not_brought_back_from_the_archive(store: Store) -> None:
+    put_set(store, "archive", f"{NAME}.1", OLD)
+    assert repair(store, DOMAIN, NOW) is None
+    assert live(store) is None

@@ -384,9 +384,10 @@ class Enrollment:
             key_label=spec.label,
             created=self._clock(),
         )
+        lost = self._lost_order(session, account, spec)
         self._pending.save_order(spec, note)
         try:
-            order = self._new_order(session, account)
+            order = lost or self._new_order(session, account)
         except CaProblemError as error:
             if error.type != ACCOUNT_DOES_NOT_EXIST:
                 raise
@@ -395,6 +396,14 @@ class Enrollment:
         self._pending.save_order(spec, replace(note, url=order.url))
         self._polls = 0
         return order
+
+    def _lost_order(self, session: Session, account: Account, spec: KeySpec) -> Order | None:
+        """Look for the order whose answer a killed run never saw, so that it is not doubled."""
+        note = self._pending.load_order(spec)
+        if note is None or note.url is not None:
+            return None
+        known = open_order_urls(self._store)
+        return resources.find_lost_order(session, account, self.domain.order_names, known)
 
     def _new_order(self, session: Session, account: Account) -> Order:
         return resources.new_order(
@@ -474,6 +483,8 @@ class Enrollment:
     ) -> CaProblemError:
         error = resources.explain_invalid(session, account, order)
         self._pending.drop_order(spec)
+        if self._notes:
+            error.hint = f"{error.hint or ''}; noted before: {'; '.join(self._notes)}".lstrip("; ")
         return error
 
     def _wait(self, order: Order, spec: KeySpec) -> Waiting:

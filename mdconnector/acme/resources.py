@@ -450,7 +450,7 @@ def _place_order(
     except CaUnreachableError as error:
         if not error.request_sent:
             raise
-        lost = _find_lost_order(session, account, names, known_orders())
+        lost = find_lost_order(session, account, names, known_orders())
         if lost is not None:
             return lost
         response = _ask_directory(session, post)
@@ -468,9 +468,13 @@ def _place_order(
     return order
 
 
-def _find_lost_order(
+def find_lost_order(
     session: Session, account: Account, names: tuple[str, ...], known: Collection[str]
 ) -> Order | None:
+    """Look for an open order for exactly these names that is none of `known` (§7.1.2.1).
+
+    None where there is none, or where the CA keeps no list.
+    """
     wanted = {name.lower() for name in names}
     try:
         if account.orders_url is None:

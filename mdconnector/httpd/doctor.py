@@ -247,7 +247,7 @@ def _too_many_names(one: _Examination) -> Iterator[Finding]:
                 "too-many-names",
                 Severity.WARNING,
                 str(domain.declared_at),
-                f"{domain.name} has {len(domain.names)} names; CAs may refuse more than {MAX_NAMES}",
+                f"{domain.name} has {len(domain.names)} names; many CAs take {MAX_NAMES} at most",
                 "split it into several managed domains",
                 domain.name,
             )

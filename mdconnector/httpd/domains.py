@@ -342,7 +342,7 @@ def why_refused(name: str) -> tuple[str, str] | None:
         return "it has an underscore, which no public CA signs", "use a hyphen"
     if "*" in name.removeprefix("*."):
         return "only its first label may be '*'", "name the sites one by one"
-    if "." not in name.strip(".") or name.endswith(".local"):
+    if "." not in name.strip("."):
         return "it is not a public name", "use a name below a public domain"
     return "it is not a DNS name", "use letters, digits and hyphens between dots"
 

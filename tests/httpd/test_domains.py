@@ -1,0 +1,561 @@
+"""Managed domains from text: what is in force, and whose fault a mistake is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from mdconnector.httpd.domains import Interpretation
+from mdconnector.keys import KeySpec
+from mdconnector.managed_domain import LETS_ENCRYPT, RenewMode, Severity, Window
+from tests.httpd.trees import CA, MAIN, codes, domain, interpreted
+
+HMAC = "c2VjcmV0LW9mLXRoZS10ZXN0"
+
+
+def vhost(name: str, lines: str = "", *, port: int = 443) -> str:
+    ssl = "SSLEngine on\n" if port == 443 else ""
+    return f"<VirtualHost *:{port}>\nServerName {name}\n{ssl}{lines}\n</VirtualHost>\n"
+
+
+def faults(interpretation: Interpretation) -> dict[str, list[str]]:
+    return {one.name: [fault.code for fault in one.faults] for one in interpretation.domains}
+
+
+# Names
+
+
+def test_names_are_lower_case_and_each_once() -> None:
+    assert domain("MDomain A.example.org b.example.org a.EXAMPLE.org").names == (
+        "a.example.org",
+        "b.example.org",
+    )
+
+
+def test_declared_at_is_the_line_of_mdomain() -> None:
+    assert str(domain("\nMDomain a.example.org").declared_at) == f"{MAIN}:3"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_auto"),
+    [("MDomain a.org manual", False), ("MDomain AUTO a.org", True), ("MDomain a.org", True)],
+)
+def test_words_auto_and_manual(line: str, *, is_auto: bool) -> None:
+    found = domain(line)
+    assert (found.names, found.members_auto) == (("a.org",), is_auto)
+
+
+def test_first_word_of_a_section_is_a_name() -> None:
+    (finding, *_) = interpreted(CA + "<MDomain auto b.example.org>\n</MDomain>").findings
+    assert finding.code == "name-refused"
+    assert "'auto'" in finding.message
+
+
+def test_sections_gather_members() -> None:
+    found = domain(
+        "<MDomainSet a.example.org>\nMDMember b.example.org\nMDMembers c.example.org manual\n"
+        "</MDomainSet>"
+    )
+    assert found.names == ("a.example.org", "b.example.org", "c.example.org")
+    assert not found.members_auto
+
+
+def test_names_of_ssl_vhosts_join_the_last_vhost_first() -> None:
+    found = domain(
+        "MDomain a.example.org\n"
+        + vhost("a.example.org", "ServerAlias B.example.org *.c.example.org")
+        + vhost("d.example.org", "ServerAlias a.example.org")
+        + vhost("a.example.org", "ServerAlias plain.example.org", port=80)
+    )
+    assert found.names == ("a.example.org", "d.example.org", "b.example.org")
+    assert [one.server_name for one in found.vhosts] == [
+        "a.example.org",
+        "d.example.org",
+        "a.example.org",
+    ]
+
+
+def test_manual_domain_is_warned_of_a_name_that_does_not_join() -> None:
+    interpretation = interpreted(
+        CA + "MDomain a.example.org manual\n" + vhost("a.example.org", "ServerAlias b.example.org")
+    )
+    (finding,) = interpretation.findings
+    assert (finding.code, finding.severity) == ("name-not-covered", Severity.WARNING)
+    assert finding.domain == "a.example.org"
+    assert interpretation.domains[0].names == ("a.example.org",)
+
+
+def test_manual_domain_that_names_all_is_not_warned() -> None:
+    text = "MDomain a.example.org b.example.org manual\n" + vhost(
+        "a.example.org", "ServerAlias b.example.org"
+    )
+    assert codes(interpreted(CA + text)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("under_score.example.org", "underscore"),
+        ("intranet", "not a public name"),
+        ("localhost", "not a public name"),
+        ("192.0.2.7", "IP address"),
+        ("a.example.org,b.example.org", "blanks only"),
+        ("www.*.example.org", "only its first label"),
+        ("-a.example.org", "not a DNS name"),
+        ("a..example.org", "not a DNS name"),
+        ("bücher.example.org", "xn--bcher-kva.example.org"),
+    ],
+)
+def test_name_that_a_ca_refuses_is_the_domain_s_fault(name: str, says: str) -> None:
+    found = domain(f"MDomain good.example.org {name}")
+    (fault,) = found.faults
+    assert (fault.code, fault.at) == ("name-refused", f"{MAIN}:2")
+    assert says in f"{fault.message} {fault.hint}"
+
+
+def test_words_of_a_comment_are_explained_once() -> None:
+    (fault,) = domain("MDomain a.example.org # our shop").faults
+    assert "begins no comment" in fault.message
+
+
+def test_name_that_joins_and_is_refused_is_blamed_on_its_vhost() -> None:
+    (fault,) = domain(
+        "MDomain a.example.org\n" + vhost("a.example.org", "ServerAlias intranet")
+    ).faults
+    assert (fault.code, fault.at) == ("name-refused", f"{MAIN}:3")
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", ".hidden.example.org", "a/b.org"])
+def test_name_that_is_a_path_never_becomes_a_domain(name: str) -> None:
+    interpretation = interpreted(f"{CA}MDomain {name}\nMDomain good.example.org\n")
+    assert [one.name for one in interpretation.domains] == ["good.example.org"]
+    assert codes(interpretation) == ["name-refused"]
+    assert interpretation.findings[0].domain is None
+
+
+def test_more_than_64_words_is_a_fault() -> None:
+    names = " ".join(f"n{number}.example.org" for number in range(65))
+    found = domain(f"MDomain {names}")
+    assert len(found.names) == 64
+    assert [fault.code for fault in found.faults] == ["too-many-words"]
+
+
+def test_64_words_are_no_fault() -> None:
+    names = " ".join(f"n{number}.example.org" for number in range(64))
+    assert domain(f"MDomain {names}").faults == ()
+
+
+def test_more_than_64_words_in_a_section_tag_are_no_fault() -> None:
+    names = " ".join(f"n{number}.example.org" for number in range(100))
+    found = domain(f"<MDomain {names}>\n</MDomain>")
+    assert (len(found.names), found.faults) == (100, ())
+
+
+# Overlaps and assignment
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "MDomain a.example.org b.example.org\nMDomain B.example.org",
+        "MDomain *.example.org\nMDomain b.example.org",
+        "MDomain a.example.org\nMDomain c.example.org a.example.org",
+    ],
+)
+def test_overlap_is_both_domains_fault(lines: str) -> None:
+    interpretation = interpreted(f"{CA}{lines}\nMDomain good.example.net\n")
+    first, second, good = interpretation.domains
+    assert first.faults == second.faults
+    (fault,) = first.faults
+    assert (fault.code, fault.at) == ("overlap", f"{MAIN}:3")
+    assert f"{MAIN}:2" in fault.message
+    assert good.faults == ()
+
+
+def test_wildcard_that_comes_later_is_no_overlap() -> None:
+    text = "MDomain b.example.org\nMDomain *.example.org"
+    assert faults(interpreted(CA + text)) == {"b.example.org": [], "*.example.org": []}
+
+
+def test_domains_of_one_name_are_one_with_a_fault() -> None:
+    for mode in ("all", "servernames"):
+        interpretation = interpreted(
+            f"{CA}MDMatchNames {mode}\nMDomain a.example.org\nMDomain a.example.org b.example.org"
+        )
+        assert faults(interpretation) == {"a.example.org": ["overlap"]}
+
+
+def test_two_domains_on_an_ssl_vhost_is_both_domains_fault() -> None:
+    interpretation = interpreted(
+        CA
+        + "MDomain a.example.org\nMDomain b.example.org\n"
+        + vhost("a.example.org", "ServerAlias b.example.org")
+    )
+    assert faults(interpretation) == {
+        "a.example.org": ["domains-on-ssl-vhost"],
+        "b.example.org": ["domains-on-ssl-vhost"],
+    }
+
+
+def test_two_domains_on_a_plain_vhost_are_no_fault() -> None:
+    interpretation = interpreted(
+        CA
+        + "MDomain a.example.org\nMDomain b.example.org\n"
+        + vhost("a.example.org", "ServerAlias b.example.org", port=80)
+    )
+    assert faults(interpretation) == {"a.example.org": [], "b.example.org": []}
+    assert all(one.used and not one.used_by_ssl for one in interpretation.domains)
+
+
+def test_match_names_servernames_leaves_aliases_alone() -> None:
+    text = "MDMatchNames servernames\nMDomain b.example.org\n" + vhost(
+        "a.example.org", "ServerAlias b.example.org"
+    )
+    assert not domain(text).used
+
+
+def test_base_server_is_used_only_with_mdbaseserver() -> None:
+    text = "ServerName main.example.org\nSSLEngine on\nMDomain main.example.org\n"
+    assert not domain(text).used
+    (server,) = domain(text + "MDBaseServer on").vhosts
+    assert server.is_base
+
+
+# What is in force
+
+
+def test_defaults_are_mod_md_s() -> None:
+    (found,) = interpreted("MDomain a.example.org").domains
+    assert found.ca_urls == ()
+    assert found.effective_ca_urls == (LETS_ENCRYPT,)
+    assert found.key_specs == (KeySpec("RSA", 2048),)
+    assert found.renew_mode is RenewMode.AUTO
+    assert (str(found.renew_window), str(found.warn_window)) == ("33%", "10%")
+    assert found.agreement is None
+    assert found.contact is None
+    assert found.eab is None
+
+
+def test_section_before_server_before_default() -> None:
+    interpretation = interpreted(
+        "MDCertificateAuthority https://server.example.org/dir\nMDRenewWindow 20d\n"
+        "<MDomain a.example.org>\nMDCertificateAuthority https://own.example.org/dir\n</MDomain>\n"
+        "MDomain b.example.org\nMDRenewWindow 10d\n"
+    )
+    own, plain = interpretation.domains
+    assert own.ca_urls == ("https://own.example.org/dir",)
+    assert plain.ca_urls == ("https://server.example.org/dir",)
+    assert own.renew_window == plain.renew_window == Window(duration=timedelta(days=10))
+
+
+def test_known_cas_by_name() -> None:
+    found = domain("MDCertificateAuthority LETSENCRYPT buypass\nMDomain a.example.org")
+    assert found.ca_urls == (LETS_ENCRYPT, "https://api.buypass.com/acme/directory")
+
+
+@pytest.mark.parametrize(
+    ("words", "specs"),
+    [
+        ("RSA", (KeySpec("RSA", 2048),)),
+        ("rsa 3072", (KeySpec("RSA", 3072),)),
+        ("RSA4096", (KeySpec("RSA", 4096),)),
+        ("secp256r1 RSA 2048", (KeySpec("EC", curve="secp256r1"), KeySpec("RSA", 2048))),
+        ("P-384", (KeySpec("EC", curve="P-384"),)),
+        ("Default", (KeySpec("Default"),)),
+    ],
+)
+def test_private_keys(words: str, specs: tuple[KeySpec, ...]) -> None:
+    found = domain(f"MDPrivateKeys {words}\nMDomain a.example.org")
+    assert found.configured_key_specs == specs
+    assert found.faults == ()
+
+
+def test_commands_keep_their_quotes() -> None:
+    found = domain('MDChallengeDns01 /usr/bin/dns "one word" two\nMDomain a.example.org')
+    assert found.dns01_command == '/usr/bin/dns "one word" two'
+    assert found.section_settings == frozenset()
+
+
+def test_own_command_is_marked_as_the_section_s() -> None:
+    found = domain("<MDomain a.example.org>\nMDChallengeDns01 /own\n</MDomain>")
+    assert (found.dns01_command, found.section_settings) == ("/own", frozenset({"cmd-dns-01"}))
+
+
+def test_trust_anchors_none_is_the_system_s_for_the_server_only() -> None:
+    assert domain("MDCACertificateFile none\nMDomain a.org").ca_certificates is None
+    own = domain("<MDomain a.org>\nMDCACertificateFile none\n</MDomain>")
+    assert own.ca_certificates == "none"
+
+
+def test_contact_of_a_vhost_counts_where_the_server_has_none() -> None:
+    text = "MDomain a.example.org\n" + vhost("a.example.org", "MDContactEmail v@example.org")
+    assert domain(text).contact == "mailto:v@example.org"
+    assert domain(f"ServerAdmin s@example.org\n{text}").contact == "mailto:s@example.org"
+
+
+def test_shared_settings() -> None:
+    shared = interpreted(
+        "MDPortMap http:8080 https:-\nMDChallengeDns01Version 2\nMDRetryDelay 5mi\n"
+        "MDRetryFailover 3\nMDStoreLocks 10s\nMDNotifyCmd /bin/n 'a b'\nMDStoreDir store\n"
+    ).shared
+    assert shared.ports == (8080, None)
+    assert shared.dns01_version == 2
+    assert shared.retry_delay == timedelta(minutes=5)
+    assert shared.retry_failover == 3
+    assert shared.store_locks == timedelta(seconds=10)
+    assert shared.notify_cmd == "/bin/n 'a b'"
+    assert shared.store_dir == "store"
+
+
+def test_port_map_changes_only_the_port_that_it_names() -> None:
+    assert interpreted("MDPortMap 443:8443\n").shared.ports == (80, 8443)
+
+
+@pytest.mark.parametrize(
+    ("lines", "renewed_by"),
+    [
+        ("MDomain a.org", "mod_md"),
+        ("MDRenewMode always\nMDomain a.org", "mod_md"),
+        ("MDRenewMode manual\nMDomain a.org", "mdconnector"),
+        ("<MDomain a.org>\nMDCertificateFile c\nMDCertificateKeyFile k\n</MDomain>", None),
+    ],
+)
+def test_who_renews(lines: str, renewed_by: str | None) -> None:
+    assert domain(lines).renewed_by == renewed_by
+
+
+def test_without_mod_md_mdconnector_renews() -> None:
+    (found,) = interpreted(CA + "MDomain a.example.org", mod_md_loaded=False).domains
+    assert found.renewed_by == "mdconnector"
+
+
+def test_lines_that_apache_cannot_read_are_an_error_where_mod_md_is_not_loaded() -> None:
+    assert "mod-md-not-loaded" in codes(interpreted(CA, mod_md_loaded=False))
+    assert codes(interpreted(CA, mod_md_loaded=True)) == []
+
+
+# Account bindings
+
+
+def test_binding_of_one_line() -> None:
+    eab = domain(f"MDExternalAccountBinding kid-1 {HMAC}\nMDomain a.example.org").eab
+    assert eab is not None
+    assert (eab.kid, eab.hmac) == ("kid-1", HMAC)
+
+
+def test_binding_of_a_file() -> None:
+    found = domain(
+        "MDExternalAccountBinding eab.json\nMDomain a.example.org",
+        files={"/etc/apache2/eab.json": f'{{"kid": "kid-2", "hmac": "{HMAC}"}}'},
+    )
+    assert found.eab is not None
+    assert found.eab.kid == "kid-2"
+
+
+def test_none_in_a_section_switches_the_server_s_off() -> None:
+    found = domain(
+        f"MDExternalAccountBinding kid {HMAC}\n"
+        "<MDomain a.example.org>\nMDExternalAccountBinding None\n</MDomain>"
+    )
+    assert (found.eab, found.faults) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such file"),
+        ("kid", "is not JSON"),
+        ("[]", "has no 'kid'"),
+        ('{"kid": "k"}', "has no 'hmac'"),
+        ('{"kid": "", "hmac": "x"}', "has no 'kid'"),
+        ('{"kid": "k", "hmac": "not base64!"}', "is not base64url"),
+    ],
+)
+def test_bad_file_of_a_binding_is_blamed_on_the_line(content: str | None, says: str) -> None:
+    files = {} if content is None else {"/etc/apache2/eab.json": content}
+    (fault,) = domain("MDExternalAccountBinding eab.json\nMDomain a.org", files=files).faults
+    assert fault.at == f"{MAIN}:2"
+    assert says in fault.message
+
+
+@pytest.mark.parametrize("hmac", ["plus+slash/", "white space", "ümlaut", "a", HMAC + "!"])
+def test_hmac_that_is_not_base64url_is_a_fault_and_never_shown(hmac: str) -> None:
+    interpretation = interpreted(f"{CA}MDExternalAccountBinding kid {hmac}\nMDomain a.org")
+    (fault,) = interpretation.domains[0].faults
+    assert fault.at == f"{MAIN}:2"
+    assert hmac not in f"{fault} {interpretation}" or len(hmac) == 1
+
+
+def test_padded_hmac_is_a_warning() -> None:
+    interpretation = interpreted(f"{CA}MDExternalAccountBinding kid {HMAC}=\nMDomain a.org")
+    assert codes(interpretation) == ["eab-hmac-padded"]
+    assert interpretation.domains[0].faults == ()
+
+
+def test_binding_without_a_ca_is_a_fault() -> None:
+    interpretation = interpreted(f"MDExternalAccountBinding kid {HMAC}\nMDomain a.org")
+    (fault,) = interpretation.domains[0].faults
+    assert (fault.code, fault.at) == ("eab-without-ca", f"{MAIN}:1")
+
+
+# Whose fault
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("MDPrivateKeys RSA 1024", "bad-keys"),
+        ("MDPrivateKeys secp521r1", "bad-keys"),
+        ("MDPrivateKeys RSA RSA4096", "bad-keys"),
+        ("MDPrivateKeys Default RSA", "bad-keys"),
+        ("MDRenewMode sometimes", "bad-renew-mode"),
+        ("MDRenewWindow soon", "bad-window"),
+        ("MDRenewWindow 100%", "bad-window"),
+        ("MDWarnWindow 30m", "bad-window"),
+        ("MDCertificateAuthority Sectigo", "bad-ca"),
+        ("MDCertificateAuthority http://ca.example.org/dir", "ca-not-https"),
+        ("MDCertificateProtocol SCEP", "bad-directive"),
+        ("MDCAChallenges http01", "unknown-challenge"),
+        ("MDContactEmail a@example.org # me", "bad-directive"),
+        ("MDMustStaple yes", "bad-directive"),
+        ("MDExternalAccountBinding a b c", "bad-eab"),
+    ],
+)
+def test_mistake_in_the_server_is_the_fault_of_all_that_inherit_it(line: str, code: str) -> None:
+    word = line.split(maxsplit=1)[0]
+    good = {
+        "MDPrivateKeys": "RSA",
+        "MDRenewMode": "manual",
+        "MDRenewWindow": "30d",
+        "MDWarnWindow": "7d",
+        "MDCertificateAuthority": "https://own.example.org/dir",
+        "MDCertificateProtocol": "ACME",
+        "MDCAChallenges": "http-01",
+        "MDContactEmail": "own@example.org",
+        "MDMustStaple": "off",
+        "MDExternalAccountBinding": "none",
+    }[word]
+    interpretation = interpreted(
+        f"{line}\nMDomain a.example.org\n<MDomain b.example.org>\n{word} {good}\n</MDomain>"
+    )
+    assert faults(interpretation) == {"a.example.org": [code], "b.example.org": []}
+    assert interpretation.domains[0].faults[0].at == f"{MAIN}:1"
+
+
+def test_mistake_in_a_section_is_its_own_domain_s_fault() -> None:
+    interpretation = interpreted(
+        f"{CA}<MDomain a.example.org>\nMDPrivateKeys RSA 1\n</MDomain>\nMDomain b.example.org"
+    )
+    assert faults(interpretation) == {"a.example.org": ["bad-keys"], "b.example.org": []}
+    assert interpretation.findings[0].domain == "a.example.org"
+
+
+@pytest.mark.parametrize("line", ["MDMatchNames some", "MDPortMap 8080:80", "MDBaseServer maybe"])
+def test_mistake_in_a_shared_setting_is_every_domain_s_fault(line: str) -> None:
+    interpretation = interpreted(f"{CA}{line}\nMDomain a.org\nMDomain b.org")
+    assert faults(interpretation) == {"a.org": ["bad-directive"], "b.org": ["bad-directive"]}
+
+
+@pytest.mark.parametrize("line", ["MDRetryDelay 0", "MDRetryFailover none", "MDStoreLocks maybe"])
+def test_mistake_that_changes_nothing_of_an_order_is_an_error_and_no_fault(line: str) -> None:
+    interpretation = interpreted(f"{CA}{line}\nMDomain a.org")
+    assert [finding.severity for finding in interpretation.findings] == [Severity.ERROR]
+    assert faults(interpretation) == {"a.org": []}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MDCertificateAuthority https://x.example.org/dir",
+        "MDExternalAccountBinding kid hmac",
+        "MDPrivateKeys secp384r1",
+        "MDRenewMode manual",
+        "MDMembers manual",
+        "MDCertificateFile cert.pem",
+    ],
+)
+def test_setting_in_a_vhost_is_a_fault_of_the_domain_it_serves(line: str) -> None:
+    interpretation = interpreted(
+        f"{CA}MDomain a.example.org\nMDomain b.example.org\n" + vhost("a.example.org", line)
+    )
+    assert faults(interpretation) == {"a.example.org": ["md-setting-in-vhost"], "b.example.org": []}
+    (finding,) = interpretation.findings
+    assert finding.at == f"{MAIN}:7"
+    assert finding.hint == "move it above <VirtualHost>, or into <MDomain a.example.org>"
+    assert interpretation.domains[0].ca_urls == ("https://ca.example.org/dir",)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "MDomain a.example.org",
+        "MDContactEmail a@example.org",
+        "<MDomain a.example.org>\n</MDomain>",
+    ],
+)
+def test_what_belongs_in_a_vhost_has_no_finding(lines: str) -> None:
+    assert codes(interpreted(CA + vhost("a.example.org", lines))) == []
+
+
+def test_global_setting_in_a_vhost_holds_and_is_a_warning() -> None:
+    interpretation = interpreted(CA + vhost("a.example.org", "MDPortMap http:8080"))
+    assert interpretation.shared.ports == (8080, 443)
+    assert codes(interpretation) == ["md-global-in-vhost"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<MDomain a.example.org>\nMDStoreDir x\n</MDomain>",
+        "<MDomain a.example.org>\nMDomain b.example.org\n</MDomain>",
+        "<MDomain a.example.org>\n<MDomain b.example.org>\n</MDomain>\n</MDomain>",
+    ],
+)
+def test_what_may_not_stand_in_a_section_is_its_domain_s_fault(text: str) -> None:
+    assert faults(interpreted(CA + text)) == {"a.example.org": ["md-wrong-place"]}
+
+
+@pytest.mark.parametrize("line", ["MDMembers b.example.org", "MDCertificateFile c.pem"])
+def test_what_stands_in_sections_only_is_an_error_elsewhere(line: str) -> None:
+    assert codes(interpreted(f"{CA}{line}")) == ["md-wrong-place"]
+
+
+@pytest.mark.parametrize("text", ["MDomain", "MDomain manual", "<MDomain>\n</MDomain>"])
+def test_mdomain_without_a_name_is_an_error(text: str) -> None:
+    interpretation = interpreted(CA + text)
+    assert interpretation.domains == ()
+    assert codes(interpretation) == ["mdomain-without-name"]
+
+
+def test_unequal_static_files_are_a_fault() -> None:
+    found = domain("<MDomain a.example.org>\nMDCertificateFile c.pem\n</MDomain>")
+    assert [fault.code for fault in found.faults] == ["static-files-unequal"]
+
+
+def test_equal_static_files_are_no_fault() -> None:
+    found = domain("<MDomain a.org>\nMDCertificateFile c.pem\nMDCertificateKeyFile k\n</MDomain>")
+    assert found.static_pairs == (("/etc/apache2/c.pem", "/etc/apache2/k"),)
+    assert found.faults == ()
+
+
+def test_misspelled_directive_tells_the_right_one() -> None:
+    (finding,) = interpreted("MDContactEmial a@example.org").findings
+    assert finding.code == "unknown-md-directive"
+    assert finding.hint == "did you mean MDContactEmail?"
+
+
+def test_acme_tls_names_are_those_whose_ssl_vhost_offers_the_protocol() -> None:
+    text = "Listen 443\nMDomain a.example.org b.example.org\n" + vhost("b.example.org")
+    with_protocol = vhost("a.example.org", "Protocols h2 acme-tls/1")
+    assert domain(text + with_protocol).acme_tls_names == ("a.example.org",)
+    assert domain(text + vhost("a.example.org")).acme_tls_names == ()
+
+
+def test_many_domains_with_wildcard_aliases_are_assigned() -> None:
+    lines = [CA]
+    for number in range(2000):
+        name = f"n{number}.example.org"
+        lines.append(f"MDomain {name}\n{vhost(name, f'ServerAlias *.n{number}.example.net')}")
+    found = interpreted("".join(lines)).domains
+    assert all(len(one.vhosts) == 1 and not one.faults for one in found)

@@ -1,0 +1,230 @@
+"""Virtual hosts and the server's facts, from the text of a configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from mdconnector.httpd.vhosts import matches_vhost, parse_address
+from mdconnector.managed_domain import Address, VirtualHost
+from tests.httpd.trees import MAIN, servers
+
+
+def only_vhost(text: str) -> VirtualHost:
+    (found,) = servers(text).vhosts
+    return found
+
+
+def vhost_of(lines: str, *, address: str = "*:443", before: str = "") -> VirtualHost:
+    return only_vhost(f"{before}\n<VirtualHost {address}>\n{lines}\n</VirtualHost>\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("*", Address("*", None)),
+        ("*:*", Address("*", None)),
+        ("*:443", Address("*", 443)),
+        ("_Default_:443", Address("*", 443)),
+        ("192.0.2.1", Address("192.0.2.1", None)),
+        ("192.0.2.1:8443", Address("192.0.2.1", 8443)),
+        ("[2001:db8::1]", Address("2001:db8::1", None)),
+        ("[2001:db8::1]:443", Address("2001:db8::1", 443)),
+        ("[::]:*", Address("::", None)),
+        ("shop.example.org:80", Address("shop.example.org", 80)),
+        ("443", None),
+        ("*:70000", None),
+        ("*:https", None),
+        ("2001:db8::1", None),
+        ("[2001:db8::1", None),
+        ("[nonsense]:443", None),
+        (":443", None),
+        ("", None),
+    ],
+)
+def test_address_of_a_vhost(text: str, address: Address | None) -> None:
+    assert parse_address(text) == address
+
+
+def test_vhost_has_all_its_addresses_and_its_place() -> None:
+    vhost = only_vhost("\n<VirtualHost *:80 [::1]:443>\nServerName a.example.org\n</VirtualHost>")
+    assert vhost.addresses == (Address("*", 80), Address("::1", 443))
+    assert str(vhost.declared_at) == f"{MAIN}:2"
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "port"),
+    [
+        ("Shop.example.org", "Shop.example.org", 0),
+        ("shop.example.org:8443", "shop.example.org", 8443),
+        ("https://shop.example.org", "shop.example.org", 0),
+        ("https://shop.example.org:8443", "shop.example.org", 8443),
+    ],
+)
+def test_server_name_without_scheme_and_port(written: str, name: str, port: int) -> None:
+    vhost = vhost_of(f"ServerName {written}")
+    assert (vhost.server_name, vhost.port) == (name, port)
+
+
+def test_port_is_the_first_address_s_where_no_server_name_says_one() -> None:
+    assert vhost_of("", address="*:8443 *:9443").port == 8443
+
+
+def test_aliases_accumulate_with_wildcards() -> None:
+    vhost = vhost_of("ServerAlias a.example.org *.b.example.org\nServerAlias c.example.org")
+    assert vhost.aliases == ("a.example.org", "*.b.example.org", "c.example.org")
+
+
+def test_vhost_without_name_has_the_main_server_s_on_any_address() -> None:
+    assert vhost_of("", before="ServerName main.example.org").server_name == "main.example.org"
+
+
+def test_vhost_without_name_has_none_on_an_address_of_its_own() -> None:
+    vhost = vhost_of("", address="192.0.2.1:443", before="ServerName main.example.org")
+    assert vhost.server_name == ""
+
+
+def test_main_server_s_lines_count_after_the_vhost_too() -> None:
+    found = servers(
+        "<VirtualHost *:443>\n</VirtualHost>\n"
+        "ServerName main.example.org\nServerAdmin admin@example.org\nSSLEngine on\n"
+        "DocumentRoot htdocs\nProtocols h2 http/1.1\n"
+    )
+    (vhost,) = found.vhosts
+    assert vhost.server_name == "main.example.org"
+    assert vhost.server_admin == "admin@example.org"
+    assert vhost.ssl
+    assert vhost.document_root == "/etc/apache2/htdocs"
+    assert vhost.protocols == ("h2", "http/1.1")
+
+
+def test_vhost_s_own_lines_win() -> None:
+    vhost = vhost_of(
+        "ServerAdmin own@example.org\nSSLEngine off\nDocumentRoot /srv/own\nProtocols acme-tls/1",
+        before="ServerAdmin admin@example.org\nSSLEngine on\nDocumentRoot /srv\nProtocols h2",
+    )
+    assert vhost.server_admin == "own@example.org"
+    assert not vhost.ssl
+    assert vhost.document_root == "/srv/own"
+    assert vhost.protocols == ("acme-tls/1",)
+
+
+def test_placeholder_is_no_admin() -> None:
+    assert vhost_of('ServerAdmin "[no address given]"').server_admin is None
+
+
+@pytest.mark.parametrize(("written", "on"), [("On", True), ("off", False), ("Optional", True)])
+def test_ssl_engine(written: str, *, on: bool) -> None:
+    assert vhost_of(f"SSLEngine {written}").ssl is on
+
+
+CERTIFICATE = "SSLCertificateFile ssl/cert.pem"
+
+
+@pytest.mark.parametrize(
+    ("listen", "address", "lines", "on"),
+    [
+        ("Listen 443", "*:443", CERTIFICATE, True),
+        ("Listen 443", "*:443", "", False),
+        ("Listen 443 http", "*:443", CERTIFICATE, False),
+        ("Listen 8443 https", "*:8443", CERTIFICATE, True),
+        ("Listen 8443", "*:8443", CERTIFICATE, False),
+        ("Listen 192.0.2.1:443", "192.0.2.1:443", CERTIFICATE, True),
+        ("Listen 443", "192.0.2.1:443", CERTIFICATE, False),
+    ],
+)
+def test_ssl_without_ssl_engine_needs_an_https_listener_and_a_certificate(
+    listen: str, address: str, lines: str, *, on: bool
+) -> None:
+    assert vhost_of(lines, address=address, before=listen).ssl is on
+
+
+def test_certificates_are_paired_with_keys_by_position() -> None:
+    vhost = vhost_of(
+        "SSLCertificateFile a.pem\nSSLCertificateFile /b.pem\nSSLCertificateKeyFile a.key"
+    )
+    pairs = [(pair.certificate_file, pair.key_file) for pair in vhost.certificate_pairs]
+    assert pairs == [("/etc/apache2/a.pem", "/etc/apache2/a.key"), ("/b.pem", "/b.pem")]
+    assert str(vhost.certificate_pairs[1].declared_at) == f"{MAIN}:4"
+
+
+def test_main_server_s_certificates_come_before_the_vhost_s() -> None:
+    vhost = vhost_of("SSLCertificateFile /own.pem", before="SSLCertificateFile /main.pem")
+    assert [pair.certificate_file for pair in vhost.certificate_pairs] == ["/main.pem", "/own.pem"]
+
+
+def test_proxy_protocol_holds_for_all_vhosts_of_the_address() -> None:
+    found = servers(
+        "<VirtualHost *:443>\nRemoteIPProxyProtocol On\n</VirtualHost>\n"
+        "<VirtualHost *:443>\n</VirtualHost>\n<VirtualHost *:80>\n</VirtualHost>\n"
+    )
+    assert [vhost.proxy_protocol for vhost in found.vhosts] == [True, True, False]
+
+
+def test_proxy_protocol_of_the_main_server_holds_for_all_but_who_says_off() -> None:
+    found = servers(
+        "RemoteIPProxyProtocol On\n<VirtualHost *:443>\n</VirtualHost>\n"
+        "<VirtualHost *:80>\nRemoteIPProxyProtocol Off\n</VirtualHost>\n"
+    )
+    assert [vhost.proxy_protocol for vhost in found.vhosts] == [True, False]
+
+
+def test_listen_lines_with_protocol_and_options() -> None:
+    found = servers(
+        "Listen 80\nListen [::1]:443\nListen 192.0.2.1:8443 HTTPS\nListen 81 options=multipathtcp\n"
+    )
+    assert [(str(one.address), one.protocol) for one in found.listens] == [
+        ("*:80", "http"),
+        ("[::1]:443", "https"),
+        ("192.0.2.1:8443", "https"),
+        ("*:81", "http"),
+    ]
+
+
+def test_user_group_and_pid_file() -> None:
+    found = servers("User www-data\nGroup #33\nPidFile run/httpd.pid\n")
+    assert (found.user, found.group, found.pid_file) == ("www-data", "#33", "run/httpd.pid")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line"),
+    [
+        ("<VirtualHost 8443>\n</VirtualHost>", "bad-vhost-address", 1),
+        ("<VirtualHost>\n</VirtualHost>", "bad-vhost-address", 1),
+        ("<VirtualHost *:443>\nServerName *.example.org\n</VirtualHost>", "bad-server-name", 2),
+        ("<VirtualHost *:443>\nSSLEngine yes\n</VirtualHost>", "bad-ssl-engine", 2),
+        ("Listen somewhere", "bad-listen", 1),
+    ],
+)
+def test_what_cannot_be_understood_is_an_error_with_its_line(
+    text: str, code: str, line: int
+) -> None:
+    (finding,) = servers(text).findings
+    assert (finding.code, finding.severity, finding.at) == (code, "error", f"{MAIN}:{line}")
+    assert finding.hint
+
+
+def test_ordinary_vhost_has_no_finding() -> None:
+    text = "Listen 443\n<VirtualHost *:443>\nServerName a.example.org\nSSLEngine on\n</VirtualHost>"
+    assert servers(text).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_its"),
+    [
+        ("A.example.org", True),
+        ("alias.example.org", True),
+        ("x.y.wild.example.org", True),
+        ("wild.example.org", False),
+        ("q1.example.org", True),
+        ("q12.example.org", False),
+        ("host.example.org", True),
+        ("other.example.org", False),
+    ],
+)
+def test_names_of_a_vhost(name: str, *, is_its: bool) -> None:
+    vhost = vhost_of(
+        "ServerName a.example.org:443\n"
+        "ServerAlias Alias.example.org *.wild.example.org q?.example.org",
+        address="host.example.org:443",
+    )
+    assert matches_vhost(vhost, name) is is_its

@@ -7,12 +7,9 @@ talk to a CA. Whatever is not an MdConnectorError is a bug of ours and shows its
 
 from __future__ import annotations
 
-import logging
 import os
-import secrets
 import signal
 import sys
-import syslog
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -293,6 +290,9 @@ def _require_selection(command: str, names: tuple[str, ...], everything: bool) -
 
 
 def _places(options: dict[str, Any]) -> dict[str, Any]:
+    import logging
+
+    logging.basicConfig(format="mdconnector: %(levelname)s: %(message)s")
     return {name: options[name] for name in ("config", "sites", "store", "httpd")}
 
 
@@ -328,6 +328,9 @@ def _journal(lines: Sequence[str]) -> None:
     """Write one line for each change and failure to the system's log, with an id for the run."""
     if not lines:
         return
+    import secrets
+    import syslog
+
     run_id = secrets.token_hex(4)
     syslog.openlog("mdconnector", syslog.LOG_PID, syslog.LOG_DAEMON)
     for line in lines:
@@ -374,7 +377,6 @@ def main() -> NoReturn:
     # Killed by a signal is an end like any other: the next run takes up what this one left.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o077)
-    logging.basicConfig(format="mdconnector: %(levelname)s: %(message)s")
     arguments = sys.argv[1:]
     try:
         code = program.main(arguments, prog_name="mdconnector", standalone_mode=False)

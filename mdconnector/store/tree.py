@@ -9,6 +9,7 @@ StoreError. Without root nothing changes owner.
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import secrets
 import stat
@@ -239,7 +240,7 @@ class Store:
     def _findings(self) -> Iterator[Finding]:
         if self.base.status().st_mode & stat.S_IRWXO:
             group = self.owners.httpd_gid
-            owner = f"chgrp {group} {self.path} && " if group is not None else ""
+            owner = f"chgrp {_group_name(group)} {self.path} && " if group is not None else ""
             yield Finding(
                 "store-readable-by-all",
                 Severity.WARNING,
@@ -381,6 +382,13 @@ def folder_name(domain_name: str) -> str:
             "only a DNS name can be the name of a managed domain's folder", path=repr(domain_name)
         )
     return domain_name
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 _HINT_RESTORE = "restore md_store.json from a backup"

@@ -406,7 +406,7 @@ def _require_access(running: RunningHttpd) -> None:
         raise HttpdError(
             f"process {running.pid} ({running.executable}) belongs to another user "
             f"than uid {os.geteuid()}",
-            hint="run as root, or let --reload-command do the reload",
+            hint="run it as root, or as the user that httpd was started by",
         )
 
 

@@ -170,15 +170,27 @@ def swap(
 ) -> dict[str, Swapped | StoreError] | None:
     """Make prepared sets live, all in one burst under store.lock; durable when it returns.
 
-    `is_idle` is asked once more under the lock; None: it said no, and nothing was swapped. What was
-    live before waits in work/ for `finish` or `put_back`.
+    `is_idle` is asked once more under the lock; None: it said no, nothing was swapped, and the sets
+    wait for another swap or for `discard`. One that cannot be swapped is discarded. What was live
+    before waits in work/ for `finish` or `put_back`.
     """
     names = tuple(names)
-    with open_places(store) as places:
-        with store_lock(store):
-            if not is_idle():
-                return None
-            failures = _burst(places, names)
+    with open_places(store) as places, ExitStack() as lock:
+        try:
+            lock.enter_context(store_lock(store))
+        except StoreError as error:
+            _withdraw(places, names)
+            return dict.fromkeys(names, error)
+        if not is_idle():
+            return None
+        failures = _burst(places, names)
+        try:
+            places.sync()
+        except StoreError as error:
+            # swapped, but not for certain: the next run finishes it
+            return {name: failures.get(name, error) for name in names}
+        lock.close()
+        _withdraw(places, failures)
         return {name: failures.get(name) or _swapped(places, name) for name in names}
 
 
@@ -199,34 +211,29 @@ def put_back(
 
     Noted durably first: a killed run is finished by the next one. Returns by name what went wrong.
     """
-    swapped = tuple(swapped)
-    with store.make_own(*WORK_ROLLBACK) as rollback:
-        for one in swapped:
-            # this alone means nothing yet; the note does, and without this nobody looks for it
-            rollback.make(one.name, 0o700).close()
-            note = RollbackNote(at=now, reason=reason, refused=one.live, replaced=one.replaced)
-            record = load_attempt(store, one.name)
-            save_attempt(store, one.name, replace(record, rollback=note))
-    return finish_rollbacks(store, [one.name for one in swapped])
+    problems: dict[str, StoreError | None] = {}
+    for one in swapped:
+        note = RollbackNote(at=now, reason=reason, refused=one.live, replaced=one.replaced)
+        try:
+            _note_rollback(store, one.name, note)
+            problems[one.name] = None
+        except StoreError as error:
+            problems[one.name] = error
+    return problems | finish_rollbacks(store, [name for name in problems if not problems[name]])
 
 
 def finish_rollbacks(store: Store, names: Iterable[str]) -> dict[str, StoreError | None]:
     """Go on with rollbacks that were noted, from wherever they were left."""
     notes = {name: load_attempt(store, name).rollback for name in names}
     problems: dict[str, StoreError | None] = dict.fromkeys(notes)
-    with open_places(store) as places, Archive.open(store) as archive:
-        ready = []
-        for name, note in notes.items():
-            try:
-                if note is not None and _bring_near(places, archive, name, note):
-                    ready.append(name)
-            except StoreError as error:
-                problems[name] = error
-        with store_lock(store):
-            problems |= _burst(places, ready)
-        for name, note in notes.items():
-            if problems[name] is None:
-                problems[name] = _close_rollback(places, name, note)
+    try:
+        with open_places(store) as places, Archive.open(store) as archive:
+            _exchange_back(places, archive, notes, problems)
+            for name, note in notes.items():
+                if problems[name] is None:
+                    problems[name] = _close_rollback(places, name, note)
+    except StoreError as error:
+        return {name: problem or error for name, problem in problems.items()}
     return problems
 
 
@@ -255,8 +262,18 @@ def put_live(places: Places, source: Folder, name: str) -> None:
 
     The set that was live takes its place, or lies in the other folder of ours where the file system
     cannot exchange. Then there is a moment without a live set, and `source` still says which it is.
+    Where it fails, both are where they were.
     """
     parking = places.outgoing if source is places.work else places.work
+    try:
+        _put_live(places, source, parking, name)
+    except StoreError:
+        if places.domains.stat(name) is None and parking.stat(name) is not None:
+            parking.move(name, places.domains, name)
+        raise
+
+
+def _put_live(places: Places, source: Folder, parking: Folder, name: str) -> None:
     for _ in range(_TRIES):
         try:
             if places.domains.stat(name) is None:
@@ -308,8 +325,45 @@ def _burst(places: Places, names: Iterable[str]) -> dict[str, StoreError]:
             put_live(places, places.work, name)
         except StoreError as error:
             failures[name] = error
-    places.sync()
     return failures
+
+
+def _withdraw(places: Places, names: Iterable[str]) -> None:
+    """Take prepared sets away that were not swapped, so that no recovery makes them live."""
+    with places.store.make_own(*WORK_SCRATCH) as scratch:
+        for name in names:
+            # what stays because the disk fails is what recovery is for
+            with suppress(StoreError):
+                scratch.remove_tree(name)
+                places.work.move(name, scratch, name)
+                places.work.sync()
+                scratch.remove_tree(name)
+
+
+def _note_rollback(store: Store, name: str, note: RollbackNote) -> None:
+    with store.make_own(*WORK_ROLLBACK) as rollback:
+        # this alone means nothing yet; the note does, and without this nobody looks for it
+        rollback.make(name, 0o700).close()
+    save_attempt(store, name, replace(load_attempt(store, name), rollback=note))
+
+
+def _exchange_back(
+    places: Places,
+    archive: Archive,
+    notes: Mapping[str, RollbackNote | None],
+    problems: dict[str, StoreError | None],
+) -> None:
+    ready = []
+    for name, note in notes.items():
+        try:
+            if note is not None and _bring_near(places, archive, name, note):
+                ready.append(name)
+        except StoreError as error:
+            problems[name] = error
+    if ready:
+        with store_lock(places.store):
+            problems |= _burst(places, ready)
+            places.sync()
 
 
 def _swapped(places: Places, name: str) -> Swapped:

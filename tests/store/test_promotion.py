@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.errors import StoreError
+from mdconnector.store import folder as folders
 from mdconnector.store.attempts import load_attempt
 from mdconnector.store.lock import store_lock
 from mdconnector.store.pending import Pending
@@ -205,10 +208,35 @@ def test_nothing_is_swapped_while_another_holds_store_lock(
     seconds = iter(range(100))
     monkeypatch.setattr("mdconnector.store.lock._POLL_SECONDS", 0)
     monkeypatch.setattr("mdconnector.store.lock.time.monotonic", lambda: next(seconds))
-    with store_lock(store), pytest.raises(StoreError) as caught:
-        swap(store, [NAME])
-    assert "store.lock" in caught.value.path
+    with store_lock(store):
+        error = (swap(store, [NAME]) or {})[NAME]
+    assert isinstance(error, StoreError)
+    assert "store.lock" in error.path
     assert live(store) == leaves(OLD)
+    assert work_of(store) == []
+
+
+@pytest.mark.parametrize("can_exchange", [True, False], ids=["exchange", "two renames"])
+def test_set_that_cannot_be_swapped_is_discarded_and_the_old_one_stays(
+    store: Store, can_exchange: bool
+) -> None:
+    put_set(store, "domains", NAME, OLD)
+    prepared(store)
+    real = folders._renameat2
+
+    def refuse(from_fd: int, from_name: str, to_fd: int, to_name: str, flags: int) -> bool:
+        places = [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in (from_fd, to_fd)]
+        if places[0].endswith("work/domains") and places[1].endswith("md/domains"):
+            if flags == 2 and not can_exchange:
+                return False
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(from_fd, from_name, to_fd, to_name, flags)
+
+    with mock.patch.object(folders, "_renameat2", refuse):
+        error = (swap(store, [NAME]) or {})[NAME]
+    assert isinstance(error, StoreError)
+    assert live(store) == leaves(OLD)
+    assert work_of(store) == []
 
 
 def test_set_is_on_the_disk_before_the_swap_and_the_swap_when_it_returns(store: Store) -> None:

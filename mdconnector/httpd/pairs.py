@@ -28,8 +28,7 @@ _CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CER
 _KEY_LABELS = frozenset(
     {"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY"}
 )
-_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BEGIN = re.compile(rb"(?:^|\A\xef\xbb\xbf)-----BEGIN ([A-Z0-9 ]+)-----[ \t\r]*$", re.MULTILINE)
 _ENGINE_ID = re.compile(r"[a-z0-9]+:[^/].*", re.IGNORECASE)
 _SMALL_GARBAGE_BYTES = 1024
 _MIN_RSA_BITS = 2048
@@ -290,27 +289,20 @@ def _blocks(
     path: str, content: bytes, *, stop_at: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, bytes]]:
     """Split a file into its PEM blocks as OpenSSL does; text between them is passed over."""
-    lines = iter(content.removeprefix(_BYTE_ORDER_MARK).splitlines())
-    for line in lines:
-        begin = _BEGIN.fullmatch(line)
-        if begin is None:
-            continue
-        end = b"-----END " + begin[1] + b"-----"
-        block = [line.rstrip()]
-        for inner in lines:
-            block.append(inner.rstrip())
-            if block[-1] == end:
-                break
-        else:
+    position = 0
+    while begin := _BEGIN.search(content, position):
+        end = content.find(b"\n-----END " + begin[1] + b"-----", begin.end(1))
+        if end < 0:
             raise _NotUsableError(path, "its last PEM block has no end")
+        position = end + len(b"\n-----END -----") + len(begin[1])
         label = begin[1].decode()
-        yield label, b"\n".join(block) + b"\n"
+        yield label, content[begin.start(1) - len(b"-----BEGIN ") : position] + b"\n"
         if label in stop_at:
             return
 
 
 def _certificate(path: str, block: bytes) -> x509.Certificate:
-    body = b"".join(block.splitlines()[1:-1])
+    body = b"".join(block[block.index(b"\n") : block.rindex(b"\n-----END")].split())
     try:
         der = base64.b64decode(body, validate=True)
     except binascii.Error as error:

@@ -23,6 +23,7 @@ from mdconnector import __version__
 from mdconnector.errors import MdConnectorError, UsageError
 
 if TYPE_CHECKING:
+    from mdconnector.httpd.configuration import Configuration
     from mdconnector.outcomes import Result
     from mdconnector.planning import Command
     from mdconnector.report import Style
@@ -156,7 +157,7 @@ def scan(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """
     from mdconnector import commands
 
-    configuration = commands.load(**_places(options))
+    configuration = _loader(options)()
     _finish(commands.scan(configuration, names), options, as_json=as_json)
 
 
@@ -213,7 +214,7 @@ def _order_certificates(command: Command, *, splay: float = 0, **arguments: Any)
         time.sleep(commands.splay(splay))
     result = commands.order(
         command,
-        lambda: commands.load(**_places(arguments)),
+        _loader(arguments),
         names=names,
         force=arguments["force"],
         dry_run=arguments["dry_run"],
@@ -255,7 +256,7 @@ def promote(**arguments: Any) -> None:
     _require_selection("promote", names, arguments["everything"])
     command = arguments["reload_command"]
     result = commands.promote(
-        lambda: commands.load(**_places(arguments)),
+        _loader(arguments),
         names=names,
         wish=ReloadWish(arguments["reload"] or command is not None, command, arguments["httpd"]),
         force=arguments["force"],
@@ -279,7 +280,7 @@ def status(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """
     from mdconnector import commands
 
-    configuration = commands.load(**_places(options))
+    configuration = _loader(options)()
     _finish(commands.status(configuration, names, _now()), options, as_json=as_json)
 
 
@@ -289,11 +290,23 @@ def _require_selection(command: str, names: tuple[str, ...], everything: bool) -
         raise UsageError(f"{command} takes {what}", hint=f"type 'mdconnector {command} -h'")
 
 
-def _places(options: dict[str, Any]) -> dict[str, Any]:
+def _loader(options: dict[str, Any]) -> Callable[[], Configuration]:
+    """Return what reads the configuration, and under -v says what was assumed for it."""
     import logging
 
+    from mdconnector import commands
+
     logging.basicConfig(format="mdconnector: %(levelname)s: %(message)s")
-    return {name: options[name] for name in ("config", "sites", "store", "httpd")}
+    say = _say(options)
+
+    def load() -> Configuration:
+        places = {name: options[name] for name in ("config", "sites", "store", "httpd")}
+        configuration = commands.load(**places)
+        for assumption in configuration.assumptions if options["verbose"] else ():
+            say(f"assumed: {assumption}")
+        return configuration
+
+    return load
 
 
 def _lock_wait(given: float | None, names: tuple[str, ...]) -> float:

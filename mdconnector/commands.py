@@ -353,12 +353,14 @@ def _set_rubbish_aside(store: Store, plans: Sequence[Job | OrderOutcome]) -> tup
 
 
 def _who_renews(configuration: Configuration) -> str:
+    if not configuration.domains:
+        return "no managed domain is declared, so there is nothing to renew"
     beside = [domain.name for domain in configuration.domains if domain.renewed_by == "mod_md"]
     if not beside:
-        return "mdconnector alone renews these domains"
+        return "who renews: mdconnector alone"
     shown = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if len(beside) > 3 else "")
     return (
-        f"mod_md's watchdog renews {shown} too, and mdconnector works beside it; "
+        f"who renews: mod_md's watchdog too, for {shown}, and mdconnector works beside it; "
         "with 'MDRenewMode manual' mdconnector alone renews"
     )
 

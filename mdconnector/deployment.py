@@ -76,7 +76,9 @@ def nothing_to_promote(
 ) -> PromoteRun:
     """Return the result where there is no store at all."""
     outcomes = tuple(
-        PromotionOutcome(domain.name, Promoted.NOTHING_STAGED, "nothing is staged", is_missing=True)
+        PromotionOutcome(
+            domain.name, Promoted.NOTHING_STAGED, _nothing_at_all(domain.name), is_missing=True
+        )
         for domain in domains
     )
     reload = Reload.NOT_NEEDED if wish.wanted else Reload.NOT_REQUESTED
@@ -467,10 +469,14 @@ class _Deployment:
         return self._witness.is_owed(stock, self._running)
 
 
+def _nothing_at_all(name: str) -> str:
+    return f"nothing is staged, and nothing live fits; obtain it: mdconnector renew {name}"
+
+
 def _nothing_staged(stock: Stock) -> PromotionOutcome:
     facts = stock.serving
     if not facts:
-        detail = f"nothing is staged, and nothing live fits; mdconnector renew {stock.domain.name}"
+        detail = _nothing_at_all(stock.domain.name)
         return PromotionOutcome(stock.domain.name, Promoted.NOTHING_STAGED, detail, is_missing=True)
     until = local_time(min(one.not_after for one in facts))
     detail = f"nothing is staged; {describe_keys(facts)} is live, valid until {until}"

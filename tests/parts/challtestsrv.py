@@ -87,7 +87,7 @@ class Challtestsrv:
 
     def dns_requests(self, name: str) -> list[dict[str, object]]:
         """Return the questions asked about a name."""
-        answer = self.post("/dns-request-history", host=_absolute(name))
+        answer = self.post("/dns-request-history", host=name.rstrip("."))
         return list(json.loads(answer or b"null") or [])
 
     def set_address(self, name: str, address: str) -> None:

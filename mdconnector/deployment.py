@@ -361,7 +361,7 @@ class _Deployment:
                 return self._roll_back(outcomes, promoted, result.outcome, result.detail)
         comparisons = self._witness.compare(live, before)
         if any(one.served is Served.OLD for one in comparisons.values()):
-            process.reload(self._running, command=self._wish.command)
+            self._reload_again()
             comparisons = self._witness.compare(live, before)
         harmed = [name for name, one in comparisons.items() if one.harmed]
         if harmed and promoted:
@@ -373,6 +373,12 @@ class _Deployment:
                 target, outcomes.get(target.name), comparisons[target.name]
             )
         return PromoteRun(tuple(outcomes.values()), Reload.RELOADED, by_name=False)
+
+    def _reload_again(self) -> None:
+        """Reload once more; a reload command may have put another parent in the old one's place."""
+        running = process.find_running(self._configuration.pid_file, httpd=self._wish.httpd)
+        with running or nullcontext():
+            process.reload(running, command=self._wish.command)
 
     def _not_reloaded(
         self, outcomes: dict[str, PromotionOutcome], live: Sequence[Target], why: str
@@ -404,8 +410,8 @@ class _Deployment:
             else:
                 repairs.append(f"Apache was started again as process {successor.pid}")
                 successor.close()
-        elif self._running is not None and self._running.is_alive():
-            process.reload(self._running, command=self._wish.command)
+        else:
+            self._reload_again()
         for name in promoted:
             problem = problems.get(name)
             outcomes[name] = self._rolled_back(outcomes[name], why, problem, now)

@@ -64,7 +64,7 @@ class Job:
     command: Command
     reasons: tuple[Reason, ...]
     order_anew: bool = False
-    """even though a complete set waits in staging"""
+    """even though a complete set waits in staging, or to be put there"""
 
     @property
     def urgency(self) -> tuple[datetime, str]:
@@ -115,7 +115,7 @@ def _due(
         return _skipped(
             stock, f"mod_md is working on it since {local_time(watchdog_since)}", reasons
         )
-    return Job(stock, command, reasons)
+    return Job(stock, command, reasons, order_anew=stock.rubbish is not None)
 
 
 def planned(job: Job) -> OrderOutcome:

@@ -114,7 +114,7 @@ def run(sites: Path, *arguments: str) -> Run:
     begin = time.perf_counter()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent)}
     command = [sys.executable, "-m", "mdconnector", "--sites", str(sites), "-q", *arguments]
-    child = subprocess.Popen(command, env=environment)
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - begin
     child.returncode = os.waitstatus_to_exitcode(status)

@@ -7,6 +7,7 @@ and where it concerns one domain, that domain's fault.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import difflib
 import gc
@@ -15,6 +16,7 @@ import pwd
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
@@ -248,7 +250,8 @@ def _environment(
     beginning: _Beginning, environment: Mapping[str, str]
 ) -> tuple[Mapping[str, str], tuple[Finding, ...]]:
     """Return httpd's environment, as apache2ctl makes it."""
-    envvars = beginning.main_file.parent / "envvars" if beginning.main_file else None
+    start = beginning.main_file or beginning.sites_folder
+    envvars = start.parent / "envvars" if start else None
     if envvars is None or not envvars.is_file():
         return environment, ()
     try:
@@ -346,7 +349,7 @@ def _compose(
         listens=servers.listens,
         base=servers.base,
         vhosts=servers.vhosts,
-        domains=reading.interpretation.domains,
+        domains=_blame_neighbours(reading),
         findings=(
             *evaluation.findings,
             *servers.findings,
@@ -364,6 +367,47 @@ def _compose(
         notify_hook=_hook(shared, "notify_cmd", shared.notify_cmd),
         message_hook=_hook(shared, "message_cmd", shared.message_cmd),
     )
+
+
+def _blame_neighbours(reading: _Reading) -> tuple[ManagedDomain, ...]:
+    """Make an error of a file the fault of the domain whose line or vhost it stands in or follows.
+
+    What Apache would make of that domain is not known; all others in the file were told apart.
+    """
+    domains = reading.interpretation.domains
+    found = (*reading.evaluation.findings, *reading.servers.findings)
+    errors = [one for one in found if one.severity is Severity.ERROR and one.at]
+    if not errors:
+        return domains
+    owners = _owners(reading)
+    blamed: dict[str, list[Finding]] = {}
+    for error in errors:
+        file, _, line = (error.at or "").rpartition(":")
+        places = owners.get(file, [])
+        number = int(line) if line.isdecimal() else 0
+        index = bisect.bisect_right(places, number, key=itemgetter(0))
+        for name in places[index - 1][1] if index else ():
+            blamed.setdefault(name, []).append(replace(error, domain=name))
+    return tuple(
+        replace(domain, faults=(*domain.faults, *blamed[domain.name]))
+        if domain.name in blamed
+        else domain
+        for domain in domains
+    )
+
+
+def _owners(reading: _Reading) -> dict[str, list[tuple[int, tuple[str, ...]]]]:
+    """Return, by file, the lines where a domain or a vhost begins and whose they are, in order."""
+    owned: dict[SourceLine, tuple[str, ...]] = {
+        vhost.declared_at: () for vhost in reading.servers.vhosts
+    }
+    for domain in reading.interpretation.domains:
+        for at in (domain.declared_at, *(vhost.declared_at for vhost in domain.vhosts)):
+            owned[at] = (*owned.get(at, ()), domain.name)
+    places: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+    for at, names in owned.items():
+        places.setdefault(at.file, []).append((at.line, names))
+    return {file: sorted(lines) for file, lines in places.items()}
 
 
 def _notes(beginning: _Beginning, reading: _Reading, store_path: Path) -> list[str]:
@@ -406,7 +450,7 @@ def _group(named: str | None, user: SystemAccount | None) -> SystemAccount | Non
 
 def _number_of(named: str, look_up: Callable[[str], int | None]) -> int | None:
     digits = named.removeprefix("#")
-    if named.startswith("#") and digits.isascii() and digits.isdigit():
+    if named.startswith("#") and digits.isascii() and digits.isdigit() and len(digits) <= 10:
         return int(digits)
     return look_up(named)
 

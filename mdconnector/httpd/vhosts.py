@@ -25,6 +25,7 @@ from mdconnector.managed_domain import (
 )
 
 _NO_ADMIN = "[no address given]"  # httpd.h, DEFAULT_ADMIN
+_PATTERN_CHARACTERS = re.compile(r"[*?\[\]]")
 _ANY_HOSTS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - compared with, never bound
 _DOMAIN_SECTIONS = frozenset({"mdomain", "mdomainset"})
 
@@ -197,9 +198,9 @@ class _Reading:
     def _read_listen(self, directive: Directive) -> None:
         words = directive.words
         address = parse_address(words[0]) if words else None
-        if address is None and words and words[0].isdigit():
+        if address is None and words and _is_port(words[0]):
             address = Address("*", int(words[0]))
-        if address is None or not address.port or address.port > 65535:
+        if address is None or not address.port:
             self._error(
                 "bad-listen",
                 directive,
@@ -254,7 +255,7 @@ class _Reading:
         host, colon, port = word.partition("://")[2].partition(":")
         if "://" not in word:
             host, colon, port = word.partition(":")
-        if any(character in word for character in "*?[]") or not host:
+        if _PATTERN_CHARACTERS.search(word) or not host or (colon and not _is_port(port)):
             self._error(
                 "bad-server-name",
                 directive,
@@ -263,7 +264,7 @@ class _Reading:
             )
             return
         own.server_name = host
-        own.port = int(port) if colon and port.isdigit() else 0
+        own.port = int(port) if colon else 0
 
     def _read_ssl_engine(self, own: _OwnLines, directive: Directive) -> None:
         word = directive.words[0].lower()
@@ -334,11 +335,11 @@ def parse_address(text: str) -> Address | None:
         return None
     if host.lower() == "_default_":
         host = "*"
-    return Address(host, int(port) if port.isdigit() else None)
+    return Address(host, int(port) if _is_port(port) else None)
 
 
 def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 0 < int(text) <= 65535
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535
 
 
 def _is_ipv6(text: str) -> bool:

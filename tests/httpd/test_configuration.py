@@ -191,6 +191,42 @@ def test_broken_site_does_not_lose_the_others(root: Path) -> None:
     assert finding.at == f"{sites}/a.conf:1"
 
 
+def test_error_in_a_vhost_is_the_fault_of_its_domain_alone(root: Path) -> None:
+    site = (
+        "MDomain {0}.example.org\n<VirtualHost *:443>\nServerName {0}.example.org\n"
+        "SSLEngine {1}\n</VirtualHost>\n"
+    )
+    sites = root / "sites-enabled"
+    write(
+        sites,
+        site.format("a", "on") + site.format("b", "yes") + site.format("c", "on"),
+        name="x.conf",
+    )
+    configuration = load(sites=sites)
+    faults = {one.name: [fault.at for fault in one.faults] for one in configuration.domains}
+    assert faults == {
+        "a.example.org": [],
+        "b.example.org": [f"{sites}/x.conf:9"],
+        "c.example.org": [],
+    }
+
+
+def test_unclosed_vhost_is_the_fault_of_its_domain(root: Path) -> None:
+    sites = root / "sites-enabled"
+    write(sites, SITE.replace("</VirtualHost>\n", ""), name="a.conf")
+    write(sites, SITE.replace("shop", "good"), name="b.conf")
+    configuration = load(sites=sites)
+    faults = {one.name: [fault.code for fault in one.faults] for one in configuration.domains}
+    assert faults == {"shop.example.org": ["unclosed-section"], "good.example.org": []}
+
+
+def test_error_before_all_domains_is_nobody_s_fault(root: Path) -> None:
+    main = write(root, MODULES + MD_MODULE + "Include nowhere.conf\n" + SITE)
+    configuration = load(main)
+    assert errors(configuration) == ["include-failed"]
+    assert configuration.domains[0].faults == ()
+
+
 # Store, user, process
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mdconnector.httpd.domains import Interpretation
+from mdconnector.httpd.settings import RULES
 from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import LETS_ENCRYPT, RenewMode, Severity, Window
 from tests.httpd.trees import CA, MAIN, codes, domain, interpreted
@@ -559,3 +562,68 @@ def test_many_domains_with_wildcard_aliases_are_assigned() -> None:
         lines.append(f"MDomain {name}\n{vhost(name, f'ServerAlias *.n{number}.example.net')}")
     found = interpreted("".join(lines)).domains
     assert all(len(one.vhosts) == 1 and not one.faults for one in found)
+
+
+_WORDS = st.sampled_from(
+    [
+        *(
+            "a.org",
+            "*.org",
+            "auto",
+            "RSA",
+            "2048",
+            "secp256r1",
+            "on",
+            "33%",
+            "-1d",
+            "#",
+            '"',
+            "http:-",
+        ),
+        *(
+            "https://[",
+            "https://x/",
+            "none",
+            "..",
+            "/",
+            "443:8443",
+            "ü",
+            "\udcff",
+            "é.org",
+            "x" * 300,
+        ),
+        *(
+            "²",
+            "a:²",
+            "*:²",
+            "9" * 5000,
+            "a:" + "9" * 5000,
+            "RSA" + "9" * 5000,
+            "9" * 5000 + "d",
+            "[::1",
+        ),
+    ]
+)
+_LINES = st.builds(
+    lambda name, words, section: (
+        f"<{name} {' '.join(words)}>\n</{name}>" if section else f"{name} {' '.join(words)}"
+    ),
+    st.sampled_from([*RULES, "MDomain", "MDomain", "ServerName", "ServerAlias", "Listen"]),
+    st.lists(_WORDS, max_size=4),
+    st.booleans(),
+)
+_SECTIONS = st.builds(
+    lambda tag, words, lines: "\n".join([f"<{tag} {' '.join(words)}>", *lines, f"</{tag}>"]),
+    st.sampled_from(["VirtualHost", "MDomain", "MDomainSet"]),
+    st.lists(_WORDS, max_size=3),
+    st.lists(_LINES, max_size=5),
+)
+
+
+@given(st.lists(_LINES | _SECTIONS, max_size=8))
+def test_whatever_is_written_becomes_findings(lines: list[str]) -> None:
+    interpretation = interpreted("\n".join(lines))
+    names = [one.name for one in interpretation.domains]
+    assert len(names) == len(set(names))
+    assert not any("/" in name or name.startswith(".") for name in names)
+    assert all(one.at and one.message and one.hint for one in interpretation.findings)

@@ -191,6 +191,11 @@ def test_user_group_and_pid_file() -> None:
         ("<VirtualHost 8443>\n</VirtualHost>", "bad-vhost-address", 1),
         ("<VirtualHost>\n</VirtualHost>", "bad-vhost-address", 1),
         ("<VirtualHost *:443>\nServerName *.example.org\n</VirtualHost>", "bad-server-name", 2),
+        (
+            "<VirtualHost *:443>\nServerName a.example.org:99999\n</VirtualHost>",
+            "bad-server-name",
+            2,
+        ),
         ("<VirtualHost *:443>\nSSLEngine yes\n</VirtualHost>", "bad-ssl-engine", 2),
         ("Listen somewhere", "bad-listen", 1),
     ],

@@ -56,6 +56,8 @@ Clock = Callable[[], datetime]
 
 OLD_STAGED_SET = timedelta(days=1)
 WATCHDOG_AT_WORK = timedelta(minutes=15)
+_WITH_ROOM_IN_STAGING = frozenset({Ordered.CURRENT, Ordered.BACKING_OFF})
+"""of the domains that nothing is ordered for, those whose staging is ours to keep in order"""
 _MACHINE_ID = Path("/etc/machine-id")
 
 
@@ -136,7 +138,7 @@ def order(
         ):
             stocks, repairs = _take_stock_and_mend(configuration, store, domains, clock())
             plans = _plan_all(configuration, store, stocks, options)
-            repairs += _set_rubbish_aside(store, plans)
+            repairs += _clear_staging(store, stocks, plans)
             outcomes = _work_off(configuration, store, plans, rules, clock, say)
             return _order_run(options, outcomes, repairs, clock())
 
@@ -341,15 +343,32 @@ def _watchdog_since(
     return changed
 
 
-def _set_rubbish_aside(store: Store, plans: Sequence[Job | OrderOutcome]) -> tuple[str, ...]:
-    """Move what can never become a set out of staging, before something is ordered in its place."""
+def _clear_staging(
+    store: Store, stocks: Sequence[Stock], plans: Sequence[Job | OrderOutcome]
+) -> tuple[str, ...]:
+    """Set aside what can never go live, unless a new set is about to take its place in one step.
+
+    Beside a good live set nothing is ordered, but mod_md would activate even an expired one.
+    """
     lines = []
-    for one in plans:
-        if isinstance(one, Job) and one.stock.rubbish is not None:
-            rubbish = one.stock.rubbish
-            path = set_aside(store, STAGING, one.stock.domain.name, rubbish.why)
-            lines.append(f"{rubbish.path}: {rubbish.why}; set aside as {path}")
+    for stock, one in zip(stocks, plans, strict=True):
+        if isinstance(one, OrderOutcome) and one.outcome not in _WITH_ROOM_IN_STAGING:
+            continue
+        path, why = _unfit(store, stock, is_replaced=isinstance(one, Job))
+        if why:
+            aside = set_aside(store, STAGING, stock.domain.name, why)
+            lines.append(f"{path}: {why}; set aside as {aside}")
     return tuple(lines)
+
+
+def _unfit(store: Store, stock: Stock, *, is_replaced: bool) -> tuple[str, str]:
+    """Return the path of what has to leave staging, and why; empty where nothing has."""
+    if stock.rubbish is not None:
+        return stock.rubbish.path, stock.rubbish.why
+    fault = stock.found.staged.fault if stock.found else None
+    if fault is None or is_replaced:
+        return "", ""
+    return str(store.path / STAGING / stock.domain.name), fault
 
 
 def _who_renews(configuration: Configuration) -> str:

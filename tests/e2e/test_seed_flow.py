@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from mdconnector.keys import generate_key
 from tests.authority import DAY, RSA_SPEC, Authority
 from tests.e2e.command import Finished, run
-from tests.e2e.sites import leaf_of, public_key_of, site
+from tests.e2e.estate import leaf_in, managed_site
 from tests.parts import Apache, Pebble, names_of, served_certificate
 
 pytestmark = [pytest.mark.apache, pytest.mark.pebble]
 
 NAME = "seed.example"
-NAMES = (NAME, "www.seed.example")
+ALIAS = "www.seed.example"
+NAMES = (NAME, ALIAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class Place:
         return self.staged / "pubcert.pem"
 
     @property
+    def leaf(self) -> x509.Certificate:
+        """The staged certificate."""
+        return leaf_in(self.staged, self.chain.name)
+
+    @property
     def set_aside(self) -> Path:
         """Where what was not understood goes."""
         return self.apache.store / "mdconnector" / "set-aside" / f"{NAME}.1"
@@ -51,19 +57,23 @@ class Place:
         """Run the command on this Apache's configuration."""
         return run(*arguments, config=self.apache.config)
 
-    def seed(self, key_pem: bytes, chain_pem: bytes) -> None:
+    def seed(self, key_pem: bytes | None, chain_pem: bytes) -> None:
         """Put a pair into staging as a person would: a folder, two files, nothing else."""
         self.staged.mkdir(parents=True)
-        (self.staged / "privkey.pem").write_bytes(key_pem)
+        if key_pem is not None:
+            (self.staged / "privkey.pem").write_bytes(key_pem)
         self.chain.write_bytes(chain_pem)
+
+
+def seed_site(*, aliases: str = ALIAS, settings: str = "") -> str:
+    """Return the vhost file of the one domain."""
+    return managed_site(NAME, keys="RSA 2048", aliases=aliases, settings=settings)
 
 
 @pytest.fixture
 def place(make_apache: Callable[..., Apache], counting_ca: Pebble) -> Place:
     """The domain, nothing obtained yet, Apache not started."""
-    apache = make_apache(
-        sites={"seed": site(*NAMES, keys="RSA 2048")}, main_extra=counting_ca.directives()
-    )
+    apache = make_apache(sites={"seed": seed_site()}, main_extra=counting_ca.directives())
     return Place(apache, counting_ca)
 
 
@@ -72,7 +82,7 @@ def store_with_staged_set(session_folder: Path, counting_ca: Pebble) -> Path:
     """A store in which mdconnector has staged a set for the domain; to be copied."""
     apache = Apache(
         session_folder / "seed-flow",
-        sites={"seed": site(*NAMES, keys="RSA 2048")},
+        sites={"seed": seed_site()},
         main_extra=counting_ca.directives(),
     )
     done = run("renew", "--all", config=apache.config)
@@ -110,10 +120,10 @@ def pair(
 def expect_new_set(place: Place, before: x509.Certificate) -> None:
     """What lies in staging is complete, from the CA, and has another key."""
     assert {"privkey.pem", "pubcert.pem", "md.json"} <= {one.name for one in place.staged.iterdir()}
-    new = leaf_of(place.chain)
+    new = place.leaf
     assert new.issuer.rfc4514_string().startswith("CN=Pebble Intermediate CA")
     assert names_of(new) == {*NAMES}
-    assert public_key_of(new) != public_key_of(before)
+    assert new.public_key() != before.public_key()
 
 
 @pytest.mark.parametrize("command", [("renew", "--all"), ("enroll", NAME)])
@@ -156,7 +166,7 @@ def test_a_staged_chain_near_its_end_is_replaced_in_one_step(staged_place: Place
     key_pem, chain_pem = pair(issuer=Authority(), age=80 * DAY)
     shutil.rmtree(staged_place.staged)
     staged_place.seed(key_pem, chain_pem)
-    before, folder = leaf_of(staged_place.chain), staged_place.staged.stat().st_ino
+    before, folder = staged_place.leaf, staged_place.staged.stat().st_ino
     done = staged_place.run("renew", "--all", "--json")
     assert (done.exit_code, done.domain(NAME)["outcome"]) == (0, "enrolled")
     expect_new_set(staged_place, before)
@@ -164,21 +174,19 @@ def test_a_staged_chain_near_its_end_is_replaced_in_one_step(staged_place: Place
 
 
 def test_our_own_staged_set_is_ordered_anew_once_it_is_near_its_end(staged_place: Place) -> None:
-    before = leaf_of(staged_place.chain)
-    staged_place.apache.write_site(
-        "seed", site(*NAMES, keys="RSA 2048", settings=["MDRenewWindow 90d"])
-    )
+    before = staged_place.leaf
+    staged_place.apache.write_site("seed", seed_site(settings="MDRenewWindow 90d\n"))
     done = staged_place.run("renew", "--all", "--json")
     assert (done.exit_code, done.domain(NAME)["outcome"]) == (0, "enrolled")
     expect_new_set(staged_place, before)
 
 
 def test_a_staged_chain_that_no_longer_covers_all_names_is_replaced(staged_place: Place) -> None:
-    before = leaf_of(staged_place.chain)
-    staged_place.apache.write_site("seed", site(*NAMES, "new.seed.example", keys="RSA 2048"))
+    before = staged_place.leaf
+    staged_place.apache.write_site("seed", seed_site(aliases=f"{ALIAS} new.seed.example"))
     done = staged_place.run("renew", "--all", "--json")
     assert (done.exit_code, done.domain(NAME)["outcome"]) == (0, "enrolled")
-    new = leaf_of(staged_place.chain)
+    new = staged_place.leaf
     assert names_of(new) == names_of(before) | {"new.seed.example"}
 
 
@@ -196,7 +204,7 @@ def test_a_chain_with_the_key_of_another_is_named_set_aside_and_ordered_anew(
 
 def expect_set_aside(place: Place) -> None:
     """A run names the chain with its path, keeps it elsewhere, and orders a new set."""
-    before = leaf_of(place.chain)
+    before = place.leaf
     kept = {one.name: one.read_bytes() for one in place.staged.iterdir()}
     done = place.run("renew", "--all")
     assert done.exit_code == 0
@@ -220,6 +228,25 @@ def test_promote_leaves_a_chain_without_its_key_alone_and_says_what_to_type(
     assert not (staged_place.apache.store / "domains" / NAME).exists()
 
 
+def test_what_can_never_go_live_beside_a_good_live_set_is_set_aside_and_nothing_ordered(
+    staged_place: Place,
+) -> None:
+    staged_place.run("promote", "--all")
+    expired = pair(issuer=Authority(), age=100 * DAY)
+    for number, seed in enumerate([(None, expired[1]), expired], start=1):
+        staged_place.seed(*seed)
+        with staged_place.ca.recorded() as requests:
+            done = staged_place.run("renew", "--all")
+        assert (done.exit_code, requests) == (0, [])
+        (line,) = done.stderr.splitlines()
+        assert str(staged_place.staged) in line
+        aside = staged_place.set_aside.with_suffix(f".{number}")
+        assert line.endswith(f"set aside as {aside}")
+        assert (aside / "pubcert.pem").read_bytes() == expired[1]
+        assert not staged_place.staged.exists()
+    assert staged_place.run("promote", "--all").exit_code == 0
+
+
 @pytest.mark.parametrize("by_a_ca", [False, True], ids=["self-signed", "by a CA"])
 def test_a_pair_made_by_hand_is_promoted_and_served(place: Place, by_a_ca: bool) -> None:
     key_pem, chain_pem = pair(issuer=Authority() if by_a_ca else None)
@@ -227,7 +254,7 @@ def test_a_pair_made_by_hand_is_promoted_and_served(place: Place, by_a_ca: bool)
         # mod_md has made the folder, and nothing in it makes a set
         shutil.rmtree(place.staged, ignore_errors=True)
         place.seed(key_pem, chain_pem)
-        seeded = leaf_of(place.chain)
+        seeded = place.leaf
         done = place.run("promote", NAME, "--reload", "--json")
         served = served_certificate(apache.address, apache.ssl_port, NAME)
     promoted = done.domain(NAME)

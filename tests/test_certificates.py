@@ -28,9 +28,7 @@ from mdconnector.managed_domain import ManagedDomain, SourceLine
 from tests.authority import DAY, EC_SPEC, RSA_SPEC, Authority
 
 NAMES = ("shop.example.org", "www.shop.example.org")
-DOMAIN = ManagedDomain(
-    NAMES[0], NAMES, SourceLine("shop.conf", 3), configured_key_specs=(EC_SPEC,)
-)
+DOMAIN = ManagedDomain(NAMES[0], NAMES, SourceLine("shop.conf", 3), configured_key_specs=(EC_SPEC,))
 CA = Authority()
 NOW = datetime.now(UTC)
 

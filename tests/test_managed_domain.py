@@ -74,7 +74,9 @@ def test_certificate_names_cover(pattern: str, name: str, covered: bool) -> None
     assert name_covers(pattern, name) is covered
 
 
-@pytest.mark.parametrize("name", ["shop.example.org", "*.example.org", "xn--bcher-kva.example", "a.b"])
+@pytest.mark.parametrize(
+    "name", ["shop.example.org", "*.example.org", "xn--bcher-kva.example", "a.b"]
+)
 def test_names_that_may_go_to_a_ca(name: str) -> None:
     assert is_dns_name(name)
 

@@ -61,7 +61,9 @@ def facts(
     )
 
 
-def installed(value: CertificateFacts | None = None, fault: str | None = None) -> InstalledCertificate:
+def installed(
+    value: CertificateFacts | None = None, fault: str | None = None
+) -> InstalledCertificate:
     return InstalledCertificate(RSA, value, fault)
 
 
@@ -80,8 +82,12 @@ def decide(
     [
         pytest.param(installed(), (Reason.MISSING,), id="nothing there"),
         pytest.param(installed(fault="torn"), (Reason.UNREADABLE,), id="cannot be read"),
-        pytest.param(installed(facts(names=("shop.example.org",))), (Reason.NAMES,), id="a name lacks"),
-        pytest.param(installed(facts(must_staple=True)), (Reason.MUST_STAPLE,), id="must-staple unasked"),
+        pytest.param(
+            installed(facts(names=("shop.example.org",))), (Reason.NAMES,), id="a name lacks"
+        ),
+        pytest.param(
+            installed(facts(must_staple=True)), (Reason.MUST_STAPLE,), id="must-staple unasked"
+        ),
         pytest.param(installed(facts(age_days=61)), (Reason.WINDOW,), id="in its window"),
         pytest.param(installed(facts(age_days=90)), (Reason.EXPIRED,), id="expired this second"),
     ],
@@ -158,7 +164,9 @@ def test_enroll_leaves_alone_what_is_only_in_its_window() -> None:
     assert needs_enrolling((Reason.WINDOW, Reason.NAMES))
 
 
-def waits(errors: int, *, error_class: ErrorClass = ErrorClass.TRANSIENT, **changed: object) -> timedelta:
+def waits(
+    errors: int, *, error_class: ErrorClass = ErrorClass.TRANSIENT, **changed: object
+) -> timedelta:
     options: dict[str, object] = {
         "retry_delay": timedelta(seconds=30),
         "retry_after": None,
@@ -166,7 +174,10 @@ def waits(errors: int, *, error_class: ErrorClass = ErrorClass.TRANSIENT, **chan
         "jitter": 0.0,
     }
     moment = next_try(
-        Attempt(errors=errors), error_class=error_class, now=NOW, **(options | changed)  # type: ignore[arg-type] # a table's row
+        Attempt(errors=errors),
+        error_class=error_class,
+        now=NOW,
+        **(options | changed),  # type: ignore[arg-type] # a table's row
     )
     return moment - NOW
 
@@ -205,7 +216,9 @@ def test_the_last_quarter_of_the_window_is_urgent() -> None:
 
 
 def test_waiting_is_comfortable_outside_the_warn_window_only() -> None:
-    assert is_comfortable(DOMAIN, (installed(facts(age_days=80)),), waiting_since=NOW - DAY, now=NOW)
+    assert is_comfortable(
+        DOMAIN, (installed(facts(age_days=80)),), waiting_since=NOW - DAY, now=NOW
+    )
     inside = (installed(facts(age_days=82)),)
     assert not is_comfortable(DOMAIN, inside, waiting_since=NOW - DAY, now=NOW)
 

@@ -172,7 +172,7 @@ class VirtualHost:
     declared_at: SourceLine
     is_base: bool = False
     port: int = 0
-    """httpd's own port of the vhost: ServerName's, else the first address's; 0 where none says one"""
+    """httpd's own port of the vhost: ServerName's, else the first address's, else 0"""
     document_root: str | None = None
     protocols: tuple[str, ...] = ()
     certificate_pairs: tuple[CertificatePair, ...] = ()
@@ -185,7 +185,7 @@ class VirtualHost:
 
 @dataclass(frozen=True, slots=True)
 class ManagedDomain:
-    """One MDomain with all that is in force for it: its section, else the base server, else default."""
+    """One MDomain with all that is in force for it: section, else base server, else default."""
 
     name: str
     names: tuple[str, ...]
@@ -218,7 +218,7 @@ class ManagedDomain:
     ca_certificates: str | None = None
     """the effective MDCACertificateFile; None: the system's trust store"""
     section_settings: frozenset[str] = frozenset()
-    """of `cmd-dns-01`, `proxy-url`, `ca-certs`, `proxy-ca-certs`: those of the domain's own section"""
+    """those of `cmd-dns-01`, `proxy-url`, `ca-certs`, `proxy-ca-certs` in its own section"""
     static_pairs: tuple[tuple[str, str], ...] = ()
     """(MDCertificateFile, MDCertificateKeyFile) pairs, absolute paths"""
     vhosts: tuple[VirtualHost, ...] = ()

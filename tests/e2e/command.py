@@ -33,6 +33,7 @@ class Finished:
     @property
     def json(self) -> Any:
         """What --json printed."""
+        assert self.stdout, f"exit code {self.exit_code}, nothing on stdout\n{self.stderr}"
         return json.loads(self.stdout)
 
     def domain(self, name: str) -> dict[str, Any]:

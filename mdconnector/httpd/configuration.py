@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import difflib
 import gc
 import grp
 import pwd
@@ -59,6 +58,8 @@ PID_FILES = (
 )
 DEFAULT_HTTPD_VERSION = "2.4.71"
 MD_MODULE = "md_module"
+_LOST_DOMAINS = frozenset({"mdomain-without-name", "name-refused"})
+"""what makes a declaration that no managed domain can be made of"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ class Configuration:
     domains: tuple[ManagedDomain, ...]
     findings: tuple[Finding, ...]
     """what was found while reading; `httpd.doctor` finds more"""
+    ownerless_errors: tuple[Finding, ...]
+    """those errors that may hide managed domains, and are not known to be the fault of one"""
     directives: tuple[Directive, ...] = field(repr=False)
     files: tuple[str, ...] = field(repr=False)
     """every file that was read"""
@@ -172,7 +175,11 @@ def load_configuration(
     with _without_garbage_collection():
         reading, store_path = _read_for_store(beginning, world, reader, store)
         configuration = _compose(beginning, reading, store_path, program)
-    return replace(configuration, findings=(*findings, *configuration.findings))
+    return replace(
+        configuration,
+        findings=(*findings, *configuration.findings),
+        ownerless_errors=(*findings, *configuration.ownerless_errors),
+    )
 
 
 def _read_for_store(
@@ -334,6 +341,7 @@ def _compose(
     shared = reading.interpretation.shared
     notes = [*beginning.notes, *_notes(beginning, reading, store_path)]
     user = _user(servers.user, notes)
+    domains = _blame_neighbours(reading)
     return Configuration(
         main_file=beginning.main_file,
         sites_folder=beginning.sites_folder,
@@ -349,12 +357,13 @@ def _compose(
         listens=servers.listens,
         base=servers.base,
         vhosts=servers.vhosts,
-        domains=_blame_neighbours(reading),
+        domains=domains,
         findings=(
             *evaluation.findings,
             *servers.findings,
             *reading.interpretation.findings,
         ),
+        ownerless_errors=_ownerless_errors(reading, domains),
         directives=evaluation.directives,
         files=evaluation.files,
         http_port=shared.ports[0],
@@ -394,6 +403,23 @@ def _blame_neighbours(reading: _Reading) -> tuple[ManagedDomain, ...]:
         else domain
         for domain in domains
     )
+
+
+def _ownerless_errors(reading: _Reading, domains: tuple[ManagedDomain, ...]) -> tuple[Finding, ...]:
+    lost = [
+        one
+        for one in reading.interpretation.findings
+        if one.code in _LOST_DOMAINS and one.domain is None
+    ]
+    errors = [
+        one
+        for one in (*reading.evaluation.findings, *reading.servers.findings, *lost)
+        if one.severity is Severity.ERROR
+    ]
+    if not errors:
+        return ()
+    owned = {(fault.at, fault.message) for domain in domains for fault in domain.faults}
+    return tuple(one for one in errors if (one.at, one.message) not in owned)
 
 
 def _owners(reading: _Reading) -> dict[str, list[tuple[int, tuple[str, ...]]]]:
@@ -518,6 +544,8 @@ def _unknown(configuration: Configuration, name: str) -> UsageError:
             f"{name} is served by {vhost.declared_at} but not managed",
             hint=f"add 'MDomain {name}' above it",
         )
+    import difflib  # only where somebody has mistyped
+
     known = {one: None for domain in configuration.domains for one in domain.names}
     near = difflib.get_close_matches(name, known, n=3)
     if near:

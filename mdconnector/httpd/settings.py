@@ -8,7 +8,6 @@ leaves the value as it was. The HMAC of an account binding never gets into a mes
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import json
 import re
@@ -185,7 +184,9 @@ class SettingsReader:
         """Return the account binding of a JSON file."""
         absolute = self.absolute(path)
         if absolute not in self._bindings:
-            self._bindings[absolute] = _read_binding(absolute, self._read_text)
+            # one word without a dot or slash may be an HMAC whose key id was forgotten
+            shown = absolute if "." in path or "/" in path else "the JSON file that it names"
+            self._bindings[absolute] = _read_binding(absolute, shown, self._read_text)
         return self._bindings[absolute]
 
     def warn(self, code: str, directive: Directive, message: str, hint: str) -> None:
@@ -202,6 +203,8 @@ class SettingsReader:
         return Finding(code, Severity.ERROR, str(directive.at), message, hint, domain)
 
     def _report_unknown(self, directive: Directive) -> None:
+        import difflib  # only where somebody has mistyped
+
         close = difflib.get_close_matches(directive.key, RULES, n=1)
         hint = f"did you mean {_SPELLING[close[0]]}?" if close else "remove the line"
         message = f"mod_md has no directive {directive.name}"
@@ -388,18 +391,18 @@ def _check_hmac(directive: Directive, account: ExternalAccount, reader: Settings
         )
 
 
-def _read_binding(path: str, read_text: ReadText) -> ExternalAccount:
+def _read_binding(path: str, shown: str, read_text: ReadText) -> ExternalAccount:
     hint = 'the file must hold {"kid": "...", "hmac": "..."}'
     try:
         found = json.loads(read_text(path))
     except ConfigurationError as error:
-        raise Mistake(f"{path}: {error.message}", error.hint or hint, "bad-eab-file") from error
+        raise Mistake(f"{shown}: {error.message}", error.hint or hint, "bad-eab-file") from error
     except ValueError as error:
-        raise Mistake(f"{path} is not JSON", hint, "bad-eab-file") from error
+        raise Mistake(f"{shown} is not JSON", hint, "bad-eab-file") from error
     kid, hmac = (found.get("kid"), found.get("hmac")) if isinstance(found, dict) else (None, None)
     for name, value in (("kid", kid), ("hmac", hmac)):
         if not isinstance(value, str) or not value:
-            raise Mistake(f"{path} has no '{name}'", hint, "bad-eab-file")
+            raise Mistake(f"{shown} has no '{name}'", hint, "bad-eab-file")
     return ExternalAccount(str(kid), str(hmac))
 
 

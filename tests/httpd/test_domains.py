@@ -390,6 +390,12 @@ def test_hmac_that_is_not_base64url_is_a_fault_and_never_shown(hmac: str) -> Non
     assert hmac not in f"{fault} {interpretation}" or len(hmac) == 1
 
 
+def test_hmac_without_a_key_id_is_never_shown() -> None:
+    interpretation = interpreted(f"{CA}MDExternalAccountBinding {HMAC}\nMDomain a.org")
+    assert codes(interpretation) == ["bad-eab-file"]
+    assert HMAC not in str(interpretation.findings)
+
+
 def test_padded_hmac_is_a_warning() -> None:
     interpretation = interpreted(f"{CA}MDExternalAccountBinding kid {HMAC}=\nMDomain a.org")
     assert codes(interpretation) == ["eab-hmac-padded"]

@@ -12,7 +12,7 @@ from cryptography import x509
 from tests.e2e.command import Finished, run
 from tests.e2e.estate import leaf_in, managed_site
 from tests.e2e.snapshot import snapshot
-from tests.parts import Apache, Pebble, served_certificate
+from tests.parts import Apache, Pebble, names_of, served_certificate
 
 pytestmark = [pytest.mark.apache, pytest.mark.pebble]
 
@@ -183,7 +183,7 @@ def test_one_refused_domain_is_one_clear_line_and_all_others_are_done(refusing: 
     assert "issuance is forbidden by policy" in line, "the CA's own words are not in it"
     assert f"mdconnector renew {REFUSED}" in line, "it does not say what to type in the end"
     for name in NAMES:
-        assert leaf_in(refusing.store / "staging" / name)
+        assert names_of(leaf_in(refusing.store / "staging" / name)) == {name}
     assert not (refusing.store / "staging" / REFUSED).exists()
 
 

@@ -46,6 +46,7 @@ from mdconnector.store.lock import run_lock
 from mdconnector.store.recovery import recover, repair
 from mdconnector.store.staging import STAGING, set_aside
 from mdconnector.store.tree import Store
+from mdconnector.telling import tell_of_order, tell_of_promotion, untold
 
 if TYPE_CHECKING:
     from mdconnector.deployment import ReloadWish
@@ -129,10 +130,12 @@ def order(
         with _open_store(configuration, read_only=True) as store:
             stocks = take_stock(store, domains, clock())
             plans = _plan_all(configuration, store, stocks, options)
-            return _order_run(options, _rehearse(store, plans, clock), (), clock())
+            run = _order_run(options, _rehearse(store, plans, clock), (), clock())
+            return replace(run, broken_files=untold(configuration.ownerless_errors))
     with _open_store(configuration, create=bool(domains)) as store:
         if store is None:
-            return _order_run(options, [], (), clock())
+            run = _order_run(options, [], (), clock())
+            return replace(run, broken_files=untold(configuration.ownerless_errors))
         with run_lock(
             store, wait_seconds=rules.lock_wait_seconds, command=command, on_wait=_waiting(say)
         ):
@@ -140,7 +143,8 @@ def order(
             plans = _plan_all(configuration, store, stocks, options)
             repairs += _clear_staging(store, stocks, plans)
             outcomes = _work_off(configuration, store, plans, rules, clock, say)
-            return _order_run(options, outcomes, repairs, clock())
+            run = _order_run(options, outcomes, repairs, clock())
+            return tell_of_order(run, store, configuration.ownerless_errors, stocks, clock())
 
 
 def _plan_all(
@@ -237,7 +241,8 @@ def promote(
     domains = select(configuration, names)
     with _open_store(configuration) as store:
         if store is None:
-            return nothing_to_promote(domains, by_name=bool(names), wish=wish)
+            run = nothing_to_promote(domains, by_name=bool(names), wish=wish)
+            return replace(run, broken_files=untold(configuration.ownerless_errors))
         with run_lock(
             store, wait_seconds=lock_wait_seconds, command="promote", on_wait=_waiting(say)
         ):
@@ -250,7 +255,8 @@ def promote(
                 force=force,
                 clock=clock,
             )
-            return replace(run, by_name=bool(names), repairs=repairs + run.repairs)
+            run = replace(run, by_name=bool(names), repairs=repairs + run.repairs)
+            return tell_of_promotion(run, store, configuration.ownerless_errors, stocks, clock())
 
 
 def _take_stock_and_mend(

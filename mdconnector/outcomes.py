@@ -79,6 +79,14 @@ class NotLive:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenFile:
+    """An error in a configuration file that is no managed domain's own."""
+
+    finding: Finding
+    is_news: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class OrderRun:
     """The result of enroll or renew."""
 
@@ -88,11 +96,17 @@ class OrderRun:
     by_name: bool
     """NAMEs were given"""
     repairs: tuple[str, ...] = ()
+    broken_files: tuple[BrokenFile, ...] = ()
+    """what stands in these files may be managed domains, and cannot be told"""
+    mended: tuple[str, ...] = ()
+    """what was told as failing before, and is no more"""
 
     @property
     def exit_code(self) -> int:
-        """1 a domain failed; 5 a named one is not there yet; else 0."""
+        """1 a domain, or under --all a file, failed; 5 a named one is not there yet; else 0."""
         if any(domain.has_failed for domain in self.domains):
+            return EXIT_FAILED
+        if self.broken_files and not self.by_name:
             return EXIT_FAILED
         waits = {Ordered.PENDING, Ordered.SKIPPED}
         if self.by_name and any(domain.outcome in waits for domain in self.domains):
@@ -162,17 +176,21 @@ class PromoteRun:
     """why the reload was refused or failed, and what to do"""
     reload_is_news: bool = True
     repairs: tuple[str, ...] = ()
+    broken_files: tuple[BrokenFile, ...] = ()
+    mended: tuple[str, ...] = ()
 
     command: Literal["promote"] = "promote"
 
     @property
     def exit_code(self) -> int:
-        """4 a new one is not served; 1 a domain failed; 5 a named one is not there; else 0."""
+        """4 a new one is not served; 1 a domain or file failed; 5 a named one not there; else 0."""
         if self.reload in {Reload.REFUSED, Reload.FAILED}:
             return EXIT_NOT_SERVED
         if any(domain.is_not_served for domain in self.domains):
             return EXIT_NOT_SERVED
         if any(domain.outcome is Promoted.FAILED for domain in self.domains):
+            return EXIT_FAILED
+        if self.broken_files and not self.by_name:
             return EXIT_FAILED
         if self.by_name and any(domain.is_missing for domain in self.domains):
             return EXIT_NOT_THERE_YET

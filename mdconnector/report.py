@@ -17,6 +17,7 @@ from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import LockedError, MdConnectorError
 from mdconnector.managed_domain import Finding, ManagedDomain, VirtualHost
 from mdconnector.outcomes import (
+    BrokenFile,
     DomainStatus,
     Ordered,
     OrderOutcome,
@@ -68,9 +69,9 @@ def render_failures(result: Result, style: Style) -> str:
     """Return what belongs on stderr: one line per repair and per failure."""
     match result:
         case OrderRun():
-            lines = [*result.repairs, *_order_failures(result, style)]
+            lines = [*result.repairs, *_order_failures(result, style), *_broken(result, style)]
         case PromoteRun():
-            lines = [*result.repairs, *_promote_failures(result, style)]
+            lines = [*result.repairs, *_promote_failures(result, style), *_broken(result, style)]
         case _:
             lines = []
     return "".join(f"{line}\n" for line in lines)
@@ -103,11 +104,15 @@ def journal_lines(result: Result) -> tuple[str, ...]:
             told = [
                 one for one in result.domains if one.is_change or (one.has_failed and one.is_news)
             ]
-            return (*result.repairs, *(_order_line(one) for one in told))
+            return (*result.repairs, *(_order_line(one) for one in told), *_files_told(result))
         case PromoteRun():
             quiet = Promoted.NOTHING_STAGED
             promoted = [one for one in result.domains if one.outcome is not quiet and one.is_news]
-            return (*result.repairs, *(_promotion_line(one) for one in promoted))
+            return (
+                *result.repairs,
+                *(_promotion_line(one) for one in promoted),
+                *_files_told(result),
+            )
         case _:
             return ()
 
@@ -159,7 +164,7 @@ def order_lines(result: OrderRun, style: Style) -> list[str]:
     shown = [domain for domain in result.domains if domain.outcome is not Ordered.FAILED]
     if style.quiet:
         shown = [domain for domain in shown if domain.is_change]
-    lines = [_order_line(domain) for domain in shown]
+    lines = [*result.mended, *(_order_line(domain) for domain in shown)]
     if not style.quiet and not result.domains:
         lines.append("no managed domain is declared; see 'mdconnector scan'")
     if result.not_live.count and (not style.quiet or result.not_live.is_old):
@@ -188,6 +193,21 @@ def _order_failures(result: OrderRun, style: Style) -> list[str]:
     return [_failure_line(group) for group in groups.values()]
 
 
+def _broken(result: OrderRun | PromoteRun, style: Style) -> list[str]:
+    """Return the errors in files that are no domain's own, a line each."""
+    told = [one for one in result.broken_files if one.is_news or not style.quiet]
+    return [_broken_line(one) for one in told]
+
+
+def _broken_line(broken: BrokenFile) -> str:
+    finding = broken.finding
+    return printable(f"{finding.at}: {finding.message}; {finding.hint}", 2000)
+
+
+def _files_told(result: OrderRun | PromoteRun) -> tuple[str, ...]:
+    return *_broken(result, Style(quiet=True)), *result.mended
+
+
 def _failure_line(group: list[OrderOutcome]) -> str:
     first = group[0]
     names = first.name
@@ -209,7 +229,7 @@ def promote_lines(result: PromoteRun, style: Style) -> list[str]:
     ]
     if style.quiet:
         shown = [domain for domain in shown if domain.outcome is Promoted.PROMOTED]
-    lines = [_promotion_line(domain) for domain in shown]
+    lines = [*result.mended, *(_promotion_line(domain) for domain in shown)]
     if not style.quiet:
         lines += _reload_lines(result)
     return lines
@@ -304,10 +324,12 @@ def result_to_json(result: Result) -> dict[str, Any]:
             findings = [_finding_to_json(finding) for finding in result.findings]
             return {**head, "domains": domains, "findings": findings}
         case OrderRun():
-            return {**head, "domains": [_order_to_json(domain) for domain in result.domains]}
+            domains = [_order_to_json(domain) for domain in result.domains]
+            return {**head, "domains": domains, "findings": _broken_to_json(result)}
         case PromoteRun():
             domains = [_promotion_to_json(domain) for domain in result.domains]
-            return {**head, "domains": domains, "reload": result.reload}
+            findings = _broken_to_json(result)
+            return {**head, "domains": domains, "reload": result.reload, "findings": findings}
         case StatusResult():
             domains = [_status_to_json(domain, result.now) for domain in result.domains]
             return {**head, "domains": domains}
@@ -351,6 +373,10 @@ def _finding_to_json(finding: Finding) -> dict[str, Any]:
         "hint": finding.hint,
         "domain": finding.domain,
     }
+
+
+def _broken_to_json(result: OrderRun | PromoteRun) -> list[dict[str, Any]]:
+    return [_finding_to_json(one.finding) for one in result.broken_files]
 
 
 def _order_to_json(domain: OrderOutcome) -> dict[str, Any]:

@@ -7,10 +7,11 @@ open then is kept, and taken up by the next run. One domain's failure never stop
 
 from __future__ import annotations
 
+import heapq
 import random
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -48,7 +49,6 @@ def order_certificates(
     configuration: Configuration,
     rules: Rules,
     clock: Clock,
-    say: Callable[[str], None],
 ) -> tuple[OrderOutcome, ...]:
     """Obtain and stage certificates for all jobs; one outcome each, in the order of the jobs.
 
@@ -59,13 +59,9 @@ def order_certificates(
     cas = Cas(store, clock)
     try:
         enrollments = [_enrollment(job, store, cas, configuration, clock) for job in jobs]
-        endings = _Run(enrollments, rules, say).endings()
+        return _Run(enrollments, jobs, store, configuration, rules).outcomes(clock)
     finally:
         cas.close()
-    return tuple(
-        _conclude(job, ending, store, configuration, clock())
-        for job, ending in zip(jobs, endings, strict=True)
-    )
 
 
 def rehearse(jobs: Sequence[Job], *, store: Store | None, clock: Clock) -> tuple[OrderOutcome, ...]:
@@ -131,45 +127,69 @@ class _Run:
     """The two phases of one run."""
 
     def __init__(
-        self, enrollments: Sequence[Enrollment], rules: Rules, say: Callable[[str], None]
+        self,
+        enrollments: Sequence[Enrollment],
+        jobs: Sequence[Job],
+        store: Store,
+        configuration: Configuration,
+        rules: Rules,
     ) -> None:
         self._enrollments = enrollments
+        self._jobs = jobs
+        self._store = store
+        self._configuration = configuration
         self._rules = rules
-        self._say = say
-        self._endings: dict[int, Ending] = {}
+        self._waiting: dict[int, Waiting] = {}
+        self._ask_at: dict[int, float] = {}
+        self._outcomes: dict[int, OrderOutcome] = {}
 
-    def endings(self) -> list[Ending]:
+    def outcomes(self, clock: Clock) -> tuple[OrderOutcome, ...]:
         """Bring every enrollment to its end, or up to the deadline."""
         numbers = range(len(self._enrollments))
         with ThreadPoolExecutor(self._rules.jobs, thread_name_prefix="domain") as pool:
-            self._advance(pool, numbers)
-            deadline = time.monotonic() + self._rules.wait_seconds
-            self._poll(pool, deadline)
-        return [self._endings[number] for number in numbers]
+            for future in [pool.submit(self._advance, number, clock) for number in numbers]:
+                future.result()
+            self._poll(pool, time.monotonic() + self._rules.wait_seconds, clock)
+        for number, waiting in self._waiting.items():
+            self._outcomes[number] = self._conclude(number, waiting, clock())
+        return tuple(self._outcomes[number] for number in numbers)
 
-    def _advance(self, pool: ThreadPoolExecutor, numbers: Sequence[int]) -> None:
-        work = [self._enrollments[number] for number in numbers]
-        for number, ending in zip(numbers, pool.map(_advance, work), strict=True):
-            self._endings[number] = ending
+    def _advance(self, number: int, clock: Clock) -> None:
+        """Take one domain as far as it goes; what became of it is durable at once."""
+        ending = _advance(self._enrollments[number])
+        if isinstance(ending, Waiting):
+            self._ask_at[number] = time.monotonic() + ending.pause_seconds
+            self._waiting[number] = ending
+            return
+        self._waiting.pop(number, None)
+        self._outcomes[number] = self._conclude(number, ending, clock())
 
-    def _poll(self, pool: ThreadPoolExecutor, deadline: float) -> None:
-        ask_at: dict[int, float] = {}
-        while True:
+    def _conclude(self, number: int, ending: Ending, now: datetime) -> OrderOutcome:
+        return _conclude(self._jobs[number], ending, self._store, self._configuration, now)
+
+    def _poll(self, pool: ThreadPoolExecutor, deadline: float, clock: Clock) -> None:
+        """Ask for each open order when its pause is over; one that is slow holds up no other."""
+        queue = [(self._ask_at[number], number) for number in self._waiting]
+        heapq.heapify(queue)
+        asked: dict[Future[None], int] = {}
+        while queue or asked:
             now = time.monotonic()
-            waiting = {n: e for n, e in self._endings.items() if isinstance(e, Waiting)}
-            ask_at = {
-                number: ask_at.get(number, now + waits.pause_seconds)
-                for number, waits in waiting.items()
-            }
-            next_at = min(ask_at.values(), default=deadline)
-            if not waiting or next_at >= deadline:
+            while queue and queue[0][0] <= now < deadline and len(asked) < self._rules.jobs:
+                _, number = heapq.heappop(queue)
+                asked[pool.submit(self._advance, number, clock)] = number
+            if asked:
+                full = now >= deadline or not queue or len(asked) == self._rules.jobs
+                pause = None if full else max(queue[0][0] - now, 0)
+                done, _ = wait(asked, timeout=pause, return_when=FIRST_COMPLETED)
+                for future in done:
+                    number = asked.pop(future)
+                    future.result()
+                    if number in self._waiting:
+                        heapq.heappush(queue, (self._ask_at[number], number))
+            elif now >= deadline:
                 return
-            if next_at > now:
-                time.sleep(next_at - now)
-            due = [number for number in sorted(ask_at) if ask_at[number] <= next_at]
-            for number in due:
-                del ask_at[number]
-            self._advance(pool, due)
+            else:
+                time.sleep(max(min(queue[0][0], deadline) - now, 0))
 
 
 def _advance(enrollment: Enrollment) -> Ending:

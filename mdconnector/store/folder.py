@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from mdconnector.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 MAX_REMOVED_ENTRIES = 200_000
 
@@ -139,7 +139,7 @@ class Folder:
                 raise StoreError("it was replaced while it was made", path=self.path_of(name))
             os.fchmod(fd, mode)
             _chown(fd, self.new_uid if uid == -1 else uid, gid)
-            os.fsync(fd)
+            # the folder itself is synced with what is put into it
             os.fsync(self.fd)
         except OSError as error:
             folder.close()
@@ -213,6 +213,34 @@ class Folder:
             os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
         self._put(name, data, mode, uid=uid, gid=gid, put=put)
+
+    def write_all(
+        self, files: Mapping[str, bytes], mode: int, *, uid: int = -1, gid: int = -1
+    ) -> None:
+        """Put several files in place, each whole; their contents are durable, names after `sync`.
+
+        All are written before the first is synced: a journal then takes them in one go.
+        """
+        written: dict[str, int] = {}
+        try:
+            for name, data in files.items():
+                self._check(name)
+                temporary = _temporary_name(name)
+                written[name] = self._create_temporary(temporary)
+                _fill(written[name], data, mode, self.new_uid if uid == -1 else uid, gid)
+            for fd in written.values():
+                os.fsync(fd)
+            for name in written:
+                os.rename(_temporary_name(name), name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError as error:
+            for name in written:
+                self._discard(_temporary_name(name))
+            raise store_error(
+                error, self.path_of(next(iter(files))), "cannot be written"
+            ) from error
+        finally:
+            for fd in written.values():
+                os.close(fd)
 
     def create(self, name: str, data: bytes, mode: int, *, uid: int = -1, gid: int = -1) -> bool:
         """Put a file in place whole, unless something lies there; False if so."""
@@ -394,6 +422,7 @@ class Folder:
         try:
             try:
                 _fill(fd, data, mode, self.new_uid if uid == -1 else uid, gid)
+                os.fsync(fd)
             finally:
                 os.close(fd)
             put(temporary)
@@ -493,7 +522,6 @@ def _fill(fd: int, data: bytes, mode: int, uid: int, gid: int) -> None:
         view = view[os.write(fd, view) :]
     os.fchmod(fd, mode)
     _chown(fd, uid, gid)
-    os.fsync(fd)
 
 
 def _chown(fd: int, uid: int, gid: int) -> None:

@@ -135,9 +135,8 @@ class Pending:
     def save_key(self, spec: KeySpec, key: PrivateKey, *, csr: bytes | None = None) -> None:
         """Keep a new key, and its CSR (DER), before either is used."""
         with self._make() as folder:
-            if csr is not None:
-                folder.write(_request_name(spec), csr, _MODE)
-            folder.write(spec.privkey_name, key_to_pem(key), _MODE)
+            files = {} if csr is None else {_request_name(spec): csr}
+            folder.write_all(files | {spec.privkey_name: key_to_pem(key)}, _MODE)
             folder.sync()
 
     def load_key(self, spec: KeySpec) -> PrivateKey | None:

@@ -141,8 +141,7 @@ def prepare_files(store: Store, domain_name: str, files: Mapping[str, bytes]) ->
         with scratch.make(name, GROUP_MODES[DOMAINS]) as folder:
             _keep_label(live or places.domains, folder)
             left_behind = () if live is None else tuple(_carry_over(live, folder))
-            for file_name, content in files.items():
-                folder.write(file_name, content, FILE_MODES[DOMAINS])
+            folder.write_all(files, FILE_MODES[DOMAINS])
             folder.sync()
             fingerprints = fingerprints_in(folder)
         scratch.move(name, places.work, name)

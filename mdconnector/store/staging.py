@@ -47,10 +47,10 @@ def stage(
         _throw_away(store, work, name)
         uid = store.uid_for(STAGING)
         with work.make(name, GROUP_MODES[STAGING], uid=uid) as folder:
-            for file_name, content in _files(store, name, credentials, now):
-                folder.write(file_name, content, FILE_MODES[STAGING], uid=uid)
+            files = dict(_files(store, name, credentials, now))
             # last, because mod_md takes it as the sign that a set is complete
-            folder.write("md.json", md, FILE_MODES[STAGING], uid=uid)
+            files["md.json"] = md
+            folder.write_all(files, FILE_MODES[STAGING], uid=uid)
             folder.sync()
         _put_in(store, work, staging, name)
         staging.sync()

@@ -230,6 +230,8 @@ class ManagedDomain:
     renewed_by: Literal["mdconnector", "mod_md"] | None = "mdconnector"
     faults: tuple[Finding, ...] = ()
     """errors in this domain's own directives: while there is one, its CA is not contacted"""
+    lines: tuple[tuple[str, SourceLine], ...] = field(default=(), compare=False, repr=False)
+    """directives in force for it that a CA's errors may be about, and where they stand"""
 
     @property
     def key_specs(self) -> tuple[KeySpec, ...]:
@@ -262,6 +264,28 @@ class ManagedDomain:
             for name in self.names
             if not any(other != name and name_covers(other, name) for other in self.names)
         )
+
+    def locate(self, hint: str) -> str:
+        """Return a hint with the `file:line` of each directive that it names, or where to put it.
+
+        A directive in quotes is one to write, not one that stands somewhere.
+        """
+        lines = dict(self.lines)
+        named = dict.fromkeys(_NAMED_DIRECTIVE.findall(hint))
+        head, then, command = hint.partition("; then: ")
+        for directive in named:
+            if directive in lines:
+                place = f"{directive} ({lines[directive]})"
+                head = re.sub(rf"(?<!'){directive}\b", lambda _, place=place: place, head, count=1)
+        if any(one in named and one not in lines for one in _ASKED_FOR):
+            beside = lines.get("MDCertificateAuthority")
+            head += f"; put it beside {beside}" if beside else f"; put it above {self.declared_at}"
+        return f"{head}{then}{command}"
+
+
+_NAMED_DIRECTIVE = re.compile(r"\bMD[A-Z]\w+")
+_ASKED_FOR = ("MDCertificateAgreement", "MDExternalAccountBinding", "MDCACertificateFile")
+"""what a CA may ask for though no line speaks of it"""
 
 
 def name_covers(pattern: str, name: str) -> bool:

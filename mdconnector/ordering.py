@@ -20,6 +20,7 @@ from mdconnector.challenges import ChallengeSite
 from mdconnector.enrollment import Cas, Clock, Complete, Enrollment, Progress, Waiting
 from mdconnector.errors import CaError, CaUnreachableError, MdConnectorError
 from mdconnector.httpd.configuration import Configuration
+from mdconnector.managed_domain import ManagedDomain
 from mdconnector.outcomes import Ordered, OrderOutcome
 from mdconnector.planning import Job, Rules, news, planned, told_key
 from mdconnector.printable import printable
@@ -83,7 +84,7 @@ def _rehearsed(job: Job, cas: Cas, now: datetime) -> OrderOutcome:
             outcome,
             outcome=Ordered.FAILED,
             detail=printable(str(error), 1000),
-            error=last_error_of(error, domain.name, now),
+            error=last_error_of(error, domain, now),
             error_group=str(error) if isinstance(error, CaUnreachableError) else "",
         )
     return replace(outcome, detail=f"{outcome.detail}, {begins}")
@@ -270,7 +271,7 @@ def _failed(
         errors=before.errors + 1,
         failing_since=before.failing_since or now,
         digest=digest_of(domain),
-        last_error=last_error_of(error, domain.name, now),
+        last_error=last_error_of(error, domain, now),
     )
     retry_after = error.retry_after_seconds if isinstance(error, CaError) else None
     attempt = replace(
@@ -300,7 +301,7 @@ def _failed(
     return outcome, record.with_run(Run(now, job.command, Ordered.FAILED, outcome.detail))
 
 
-def last_error_of(error: MdConnectorError, name: str, now: datetime) -> LastError:
+def last_error_of(error: MdConnectorError, domain: ManagedDomain, now: datetime) -> LastError:
     """Return an error as it is kept and shown."""
-    hint = fill_name(error.hint, name) if error.hint else None
+    hint = fill_name(domain.locate(error.hint), domain.name) if error.hint else None
     return LastError(error.type, printable(str(error), 1000), hint, now)

@@ -50,6 +50,20 @@ from mdconnector.managed_domain import (
 
 ACME_TLS = "acme-tls/1"
 _Value = TypeVar("_Value")
+_SPOKEN_OF = {
+    "ca_urls": "MDCertificateAuthority",
+    "agreement": "MDCertificateAgreement",
+    "contact": "MDContactEmail",
+    "eab": "MDExternalAccountBinding",
+    "challenges": "MDCAChallenges",
+    "key_specs": "MDPrivateKeys",
+    "must_staple": "MDMustStaple",
+    "profile": "MDProfile",
+    "dns01_command": "MDChallengeDns01",
+    "proxy_url": "MDHttpProxy",
+    "ca_certificates": "MDCACertificateFile",
+}
+"""settings that an error of the CA may be about, and their directives"""
 _MD_BEGINNINGS = frozenset({"MD", "md", "Md", "mD"})
 _SECTIONS = frozenset({"mdomain", "mdomainset"})
 _MEMBERS = frozenset({"mdmember", "mdmembers"})
@@ -634,6 +648,7 @@ class _Finisher:
         self._mod_md_loaded = mod_md_loaded
         self._server_contact = reading.base.contact or contact_of(reading.servers.base)
         self._can_https = is_reachable(reading.servers.listens, reading.shared.ports[1])
+        self._base_lines = _lines_of(reading.base)
 
     def domain(self, draft: _Draft) -> ManagedDomain:
         """Return the finished domain with its faults."""
@@ -681,7 +696,14 @@ class _Finisher:
             assumed=draft.assumed,
             renewed_by=self._renewed_by(draft, renew_mode, is_static=bool(static_pairs)),
             faults=tuple(dict.fromkeys((*draft.faults, *self._inherited_faults(own)))),
+            lines=self._lines(own),
         )
+
+    def _lines(self, own: Settings) -> tuple[tuple[str, SourceLine], ...]:
+        """Return where what is in force stands; one tuple for all without lines of their own."""
+        if not own.lines:
+            return self._base_lines
+        return tuple({**dict(self._base_lines), **dict(_lines_of(own))}.items())
 
     def _inherited_faults(self, own: Settings) -> Iterator[Finding]:
         yield from (finding for _, finding in own.faults)
@@ -767,6 +789,14 @@ class _Finisher:
         if vhost.is_base or port is None:
             return True
         return bool(vhost.addresses) and all(one.port == port for one in vhost.addresses)
+
+
+def _lines_of(level: Settings) -> tuple[tuple[str, SourceLine], ...]:
+    return tuple(
+        (_SPOKEN_OF[setting], line.at)
+        for setting, line in level.lines.items()
+        if setting in _SPOKEN_OF
+    )
 
 
 def contact_of(vhost: VirtualHost) -> str | None:

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,13 @@ def run(
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] = COMMAND,
     user: int | None = None,
+    handles: Sequence[int] = (),
     timeout: float = 180,
 ) -> Finished:
-    """Run the command to its end; `config` is added as --config, `environment` to the minimum."""
+    """Run the command to its end; `config` is added as --config, `environment` to the minimum.
+
+    A `user` is in his own group alone; `handles` stay open for him (see `command_for_anybody`).
+    """
     words = [str(one) for one in arguments]
     if config is not None:
         words += ["--config", str(config)]
@@ -64,8 +69,35 @@ def run(
         check=False,
         timeout=timeout,
         user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        pass_fds=tuple(handles),
     )
     return Finished(tuple(words), done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def command_for_anybody() -> Iterator[tuple[str, dict[str, str], list[int]]]:
+    """Give the command for a user who may not search the folders above it: yields what `run` takes.
+
+    A clone, its virtual environment and their Python often lie below /root. What is reached by a
+    handle that root has opened needs no right to the folders above; all else is as it was.
+    """
+    with ExitStack() as stack:
+        handles: list[int] = []
+
+        def reach(path: str | Path) -> str:
+            handles.append(os.open(path, os.O_PATH))
+            stack.callback(os.close, handles[-1])
+            return f"/proc/self/fd/{handles[-1]}"
+
+        places = [str(CLONE), *(place for place in sys.path if Path(place).is_dir())]
+        environment = {
+            "PYTHONHOME": reach(sys.base_prefix),
+            "LD_LIBRARY_PATH": reach(Path(sys.base_prefix) / "lib"),
+            "PYTHONPATH": os.pathsep.join(reach(place) for place in dict.fromkeys(places)),
+        }
+        yield reach(Path(sys.executable).resolve()), environment, handles
 
 
 def clean_environment() -> dict[str, str]:

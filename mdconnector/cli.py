@@ -251,10 +251,13 @@ def promote(**arguments: Any) -> None:
     """
     from mdconnector import commands
     from mdconnector.deployment import ReloadWish
+    from mdconnector.httpd.programs import command_words
 
     names = arguments["names"]
     _require_selection("promote", names, arguments["everything"])
     command = arguments["reload_command"]
+    if command is not None:
+        command_words(command)
     result = commands.promote(
         _loader(arguments),
         names=names,

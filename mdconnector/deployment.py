@@ -20,6 +20,7 @@ from mdconnector.errors import CertificateError, HttpdError, MdConnectorError, S
 from mdconnector.httpd import process
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import ReloadOutcome, RunningHttpd
+from mdconnector.httpd.programs import split_command
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.outcomes import Promoted, PromoteRun, PromotionOutcome, Reload, Served
 from mdconnector.planning import news, told_key
@@ -235,6 +236,11 @@ class _Deployment:
         return self._wish.wanted and (self._running is not None or self._wish.command is not None)
 
     def _refusal(self, candidates: Sequence[Candidate]) -> HttpdError | None:
+        try:
+            if self._wish.command is not None:
+                split_command(self._wish.command)
+        except HttpdError as error:
+            return error
         credentials = {candidate.name: candidate.credentials for candidate in candidates}
         return reason_not_to_reload(
             self._configuration, self._running, self._store.path / "domains", credentials

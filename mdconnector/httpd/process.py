@@ -239,7 +239,7 @@ def reload(
     if command is None:
         outcome, detail = _reload_by_signal(running, limit_seconds)
     else:
-        outcome, detail = _reload_by_command(running, split_command(command), limit_seconds)
+        outcome, detail = _reload_by_command(running, command, limit_seconds)
     return ReloadResult(outcome, detail, time.monotonic() - started)
 
 
@@ -487,15 +487,15 @@ def _reload_by_signal(
 
 
 def _reload_by_command(
-    running: RunningHttpd | None, command: tuple[str, ...], limit_seconds: float
+    running: RunningHttpd | None, command: str, limit_seconds: float
 ) -> tuple[ReloadOutcome, str]:
     deadline = time.monotonic() + limit_seconds
     before = _stamp(running.pid_file) if running else None
     try:
-        finished = run_program(command, limit_seconds=limit_seconds)
+        finished = run_program(split_command(command), limit_seconds=limit_seconds)
     except HttpdError as error:
         return ReloadOutcome.COMMAND_FAILED, error.message
-    shown = printable(" ".join(command))
+    shown = printable(command)
     if finished.exit_code is None:
         return (
             ReloadOutcome.COMMAND_FAILED,

@@ -40,8 +40,17 @@ class Finished:
 def split_command(command: str) -> tuple[str, ...]:
     """Split a command line into the program's absolute path and its arguments; there is no shell.
 
-    Raises UsageError for what only a shell could run, and for a program that is not there.
+    Raises UsageError for what only a shell could run, HttpdError for a program that is not there.
     """
+    name, *arguments = command_words(command)
+    program = shutil.which(name, path=PROGRAM_PATH)
+    if program is None:
+        raise HttpdError(f"there is no program {printable(name)}", hint="give its absolute path")
+    return (program, *arguments)
+
+
+def command_words(command: str) -> tuple[str, ...]:
+    """Split a command line into words; raise UsageError for what only a shell could run."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -54,13 +63,7 @@ def split_command(command: str) -> tuple[str, ...]:
             f"'{printable(command)}' would need a shell or a current folder",
             hint="write it into a script and give the script's absolute path",
         )
-    program = shutil.which(words[0], path=PROGRAM_PATH)
-    if program is None:
-        raise UsageError(
-            f"there is no program {printable(words[0])}",
-            hint="give its absolute path",
-        )
-    return (program, *words[1:])
+    return tuple(words)
 
 
 def run_program(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mdconnector.errors import HttpdError, UsageError
-from mdconnector.httpd.programs import PROGRAM_PATH, run_program, split_command
+from mdconnector.httpd.programs import PROGRAM_PATH, command_words, run_program, split_command
 from tests.parts.processes import is_alive, wait_until
 
 
@@ -78,12 +78,16 @@ def test_a_command_is_split_without_a_shell_and_found_along_a_fixed_path() -> No
         ("sh -c 'open", "cannot be split"),
         ("true && false", "would need a shell"),
         ("./reload.sh", "would need a shell or a current folder"),
-        ("no-such-program-here", "there is no program no-such-program-here"),
-        ("/no/such/program", "there is no program /no/such/program"),
     ],
 )
-def test_a_command_that_cannot_be_run_is_refused_before_it_is_needed(
-    command: str, message: str
-) -> None:
+def test_a_command_for_a_shell_is_a_usage_error(command: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
+        command_words(command)
+    with pytest.raises(UsageError, match=message):
+        split_command(command)
+
+
+@pytest.mark.parametrize("command", ["no-such-program-here", "/no/such/program"])
+def test_a_program_that_is_not_there_is_an_error_before_it_is_needed(command: str) -> None:
+    with pytest.raises(HttpdError, match=f"there is no program {command}"):
         split_command(command)

@@ -10,6 +10,7 @@ marked.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +18,14 @@ from mdconnector.httpd import conditions, includes, macro_lines
 from mdconnector.httpd.directives import MAX_ARGUMENTS, Directive, Origin
 from mdconnector.httpd.lexer import lower_ascii
 from mdconnector.httpd.paths import merge_path
-from mdconnector.httpd.reading import Action, FileReading, Reading, ReadTime
+from mdconnector.httpd.reading import (
+    Action,
+    CircleError,
+    FileReading,
+    Reading,
+    ReadTime,
+    TooMuchError,
+)
 from mdconnector.httpd.world import (
     MDCONNECTOR_DEFINES,
     MDCONNECTOR_MODULES,
@@ -30,7 +38,7 @@ from mdconnector.httpd.world import (
     World,
     source_name,
 )
-from mdconnector.managed_domain import Finding, Severity
+from mdconnector.managed_domain import Finding, Severity, SourceLine
 
 __all__ = [
     "MAX_ARGUMENTS",
@@ -86,12 +94,11 @@ def evaluate(
     Raises ConfigurationError when `main_file` cannot be read, or `sites_folder` not be listed.
     """
     run = Reading(world, assumptions, _ACTIONS)
-    run.read_commands(world.pre_directives)
-    if main_file is not None:
-        run.read_file(merge_path(run.server_root, main_file) or main_file, run.directives)
-    if sites_folder is not None:
-        includes.read_sites(run, sites_folder)
-    run.read_commands(world.post_directives)
+    try:
+        _read_all(run, main_file, sites_folder)
+    except TooMuchError:
+        message = f"files include one another too often: {run.files[-1]}" if run.files else ""
+        run.report("too-much", SourceLine(main_file or "", 0), message, "end the repetition")
     return Evaluation(
         directives=tuple(run.directives),
         findings=tuple(run.findings),
@@ -102,6 +109,16 @@ def evaluate(
         files=tuple(run.files),
         assumed=run.used_assumption,
     )
+
+
+def _read_all(run: Reading, main_file: str | None, sites_folder: str | None) -> None:
+    run.read_commands(run.world.pre_directives)
+    if main_file is not None:
+        with suppress(CircleError):
+            run.read_file(merge_path(run.server_root, main_file) or main_file, run.directives)
+    if sites_folder is not None:
+        includes.read_sites(run, sites_folder)
+    run.read_commands(run.world.post_directives)
 
 
 def _define(run: Reading, file: FileReading, args: str) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mdconnector.errors import ConfigurationError
-from mdconnector.httpd.directives import Directive
 from mdconnector.httpd.paths import has_wildcard, join_path, merge_path, name_matcher, to_bytes
-from mdconnector.httpd.reading import FileReading, Reading
+from mdconnector.httpd.reading import CircleError, FileReading, Reading
 from mdconnector.httpd.world import EntryKind, Reader
 from mdconnector.managed_domain import SourceLine
 
 MAX_INCLUDE_DEPTH = 128
-MAX_FOLDER_DEPTH = 20
+MAX_FOLDER_DEPTH = 128
 
 _Entry = tuple[str, EntryKind | None]
 
@@ -23,7 +22,7 @@ def read_sites(run: Reading, folder: str) -> None:
     if run.world.reader.list_folder(path) is None:
         raise ConfigurationError("no such folder", at=path, hint="name another with --sites")
     found = _matching(run.world.reader, path, "*.conf", is_optional=True)
-    _read_each(run, found, run.directives, is_optional=True)
+    _read_each(run, found, None, is_optional=True)
 
 
 def include(run: Reading, file: FileReading, args: str, *, is_optional: bool) -> None:
@@ -32,19 +31,17 @@ def include(run: Reading, file: FileReading, args: str, *, is_optional: bool) ->
     words = run.take(file, args, name=name)
     if words is None:
         return
-    if run.include_depth >= MAX_INCLUDE_DEPTH:
+    if run.open_file_count > MAX_INCLUDE_DEPTH:
         message = f"more than {MAX_INCLUDE_DEPTH} files include one another"
         run.report("include-failed", file.at, message, "end the circle: a file includes itself")
+        if circle := run.find_circle():
+            raise circle
         return
-    run.include_depth += 1
     try:
         found = _found(run, words[0], is_optional=is_optional)
-        _read_each(run, found, file.children, is_optional=is_optional)
+        _read_each(run, found, file, is_optional=is_optional)
     except ConfigurationError as error:
-        hint = error.hint or "correct the path, or use IncludeOptional"
-        run.report("include-failed", file.at, f"{name}: {error}", hint)
-    finally:
-        run.include_depth -= 1
+        _report_failure(run, file, error)
 
 
 def _found(run: Reading, pattern: str, *, is_optional: bool) -> Iterable[_Entry]:
@@ -66,23 +63,18 @@ def _matching(reader: Reader, folder: str, pattern: str, *, is_optional: bool) -
         path = join_path(folder, component)
         yield path, reader.kind(path)
         return
-    for name, kind in _matching_entries(reader, folder, component, is_optional=is_optional):
-        path = join_path(folder, name)
-        if not slash:
-            yield path, kind
-        elif kind is EntryKind.FOLDER:
-            yield from _matching(reader, path, rest, is_optional=is_optional)
-
-
-def _matching_entries(
-    reader: Reader, folder: str, component: str, *, is_optional: bool
-) -> list[tuple[str, EntryKind]]:
     fits = name_matcher(component)
-    entries = reader.list_folder(folder)
-    found = [entry for entry in entries or () if fits(entry[0])]
+    found = [entry for entry in reader.list_folder(folder) or () if fits(entry[0])]
+    if slash:
+        found = [entry for entry in found if entry[1] is EntryKind.FOLDER]
     if not found and not is_optional:
         raise ConfigurationError(f"nothing matches '{component}'", at=folder)
-    return _in_byte_order(found)
+    for name, kind in _in_byte_order(found):
+        path = join_path(folder, name)
+        if slash:
+            yield from _matching(reader, path, rest, is_optional=is_optional)
+        else:
+            yield path, kind
 
 
 def _in_byte_order(entries: Iterable[tuple[str, EntryKind]]) -> list[tuple[str, EntryKind]]:
@@ -90,15 +82,26 @@ def _in_byte_order(entries: Iterable[tuple[str, EntryKind]]) -> list[tuple[str, 
 
 
 def _read_each(
-    run: Reading, found: Iterable[_Entry], children: list[Directive], *, is_optional: bool
+    run: Reading, found: Iterable[_Entry], includer: FileReading | None, *, is_optional: bool
 ) -> None:
+    children = includer.children if includer else run.directives
     for path, kind in found:
         for file in _files_at(run.world.reader, path, kind, is_optional=is_optional):
+            assumed = run.assumed
             try:
                 run.read_file(file, children)
             except ConfigurationError as error:
-                hint = error.hint or "remove what includes it, or make it readable"
-                run.report("include-failed", SourceLine(file, 0), error.message, hint)
+                _report_failure(run, includer, error)
+            except CircleError as circle:
+                if circle.depth < run.open_file_count:
+                    raise
+                run.assumed = assumed
+
+
+def _report_failure(run: Reading, includer: FileReading | None, error: ConfigurationError) -> None:
+    at = includer.at if includer else SourceLine(error.at or "", 0)
+    hint = error.hint or "correct the path, or use IncludeOptional"
+    run.report("include-failed", at, f"cannot include {error}", hint)
 
 
 def _files_at(

@@ -39,6 +39,15 @@ def byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
 
 
+def rejoined(text: str) -> str:
+    """Put a character together again whose bytes came from two pieces of text."""
+    return text if text.isascii() else _decoded(text.encode("utf-8", "surrogateescape"))
+
+
+def _decoded(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
+
+
 def next_word(text: str) -> tuple[str, str]:
     """Take the first word off `text`, and white space around it (httpd: ap_getword_conf)."""
     text = text.lstrip(WHITE_SPACE)
@@ -67,7 +76,7 @@ def split_words(text: str, limit: int | None = None) -> tuple[str, ...]:
 
 def expand_variables(text: str, lookup: Callable[[str], str | None]) -> str:
     """Replace each `${NAME}` that `lookup` knows; the result is not scanned again."""
-    return _NAME_IN_BRACES.sub(lambda match: _known_or_literal(match, lookup), text)
+    return rejoined(_NAME_IN_BRACES.sub(lambda match: _known_or_literal(match, lookup), text))
 
 
 def _known_or_literal(match: re.Match[str], lookup: Callable[[str], str | None]) -> str:
@@ -182,7 +191,7 @@ class LineStream:
             stem = line.removesuffix("\r")
             if not is_ended or not stem.endswith("\\"):
                 parts.append(line)
-                return "".join(parts).strip(_TRIMMED)
+                return rejoined("".join(parts)).strip(_TRIMMED)
             parts.append(stem[:-1])
             length -= len(line) - len(parts[-1])
 

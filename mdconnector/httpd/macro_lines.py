@@ -11,7 +11,7 @@ from mdconnector.httpd.lexer import (
     split_words,
 )
 from mdconnector.httpd.macros import MAX_BODY_LINE_BYTES, Macro, MacroError, parameters_of
-from mdconnector.httpd.reading import FileReading, Reading
+from mdconnector.httpd.reading import MAX_USES, FileReading, Reading, TooMuchError
 from mdconnector.managed_domain import SourceLine
 
 
@@ -87,6 +87,9 @@ def use_macro(run: Reading, file: FileReading, args: str) -> None:
     except MacroError as error:
         run.report("bad-use", file.at, str(error), f"the macro is {macro.location}")
         return
+    run.uses += 1
+    if run.uses > MAX_USES:
+        raise TooMuchError
     where = f"macro '{macro.name}' ({macro.location})"
     where += f' used on line {number} of "{outer.dump_name}"'
     used_at = (SourceLine(*outer.place(number)), *outer.used_at)

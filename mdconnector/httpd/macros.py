@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mdconnector.httpd.lexer import byte_length, split_words
+from mdconnector.httpd.lexer import byte_length, rejoined, split_words
 
 MAX_BODY_LINE_BYTES = 8191
 """the first length, line feed included, that does not fit"""
@@ -61,7 +61,7 @@ class Macro:
                 raise MacroError(f"macro '{self.name}': a line becomes too long")
             # as in mod_macro, quotes and backslashes that were added are not counted
             match = pattern.search(line, match.start() + len(value))
-        return line
+        return rejoined(line)
 
 
 def parameters_of(text: str) -> tuple[str, ...]:

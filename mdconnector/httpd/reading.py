@@ -26,10 +26,26 @@ from mdconnector.httpd.paths import merge_path
 from mdconnector.httpd.world import Assumptions, World
 from mdconnector.managed_domain import Finding, Severity, SourceLine
 
+MAX_FILES = 500_000
+MAX_USES = 2_000_000
+MAX_CIRCLES = 8
+
 _TAG_STARTS = frozenset("<\"'")
 _ORDER_HINT = "close sections in the reverse order, in the file that opens them, alone on a line"
 
 Action = Callable[["Reading", "FileReading", str], None]
+
+
+class CircleError(Exception):
+    """Files include one another without end; `depth` is how many are open outside the circle."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.depth = depth
+
+
+class TooMuchError(Exception):
+    """The configuration is larger than anybody can mean: it multiplies itself."""
 
 
 class ReadTime(NamedTuple):
@@ -120,7 +136,9 @@ class Reading:
         self.values: dict[str, str] = {}
         """what Define gave a value, by lower-case name"""
         self.macros: dict[str, Macro] = {}
-        self.include_depth = 0
+        self.uses = 0
+        self._circles = 0
+        self._open_files: list[tuple[str, list[Directive], int]] = []
         self.assumed = False
         """whether what is being read is live only by an assumption"""
         self.used_assumption = False
@@ -137,6 +155,8 @@ class Reading:
         severity: Severity = Severity.ERROR,
     ) -> None:
         """Note something that httpd refuses, or gets wrong without a word."""
+        if at.used_at:
+            message += ", in the macro used at " + ", ".join(map(str, at.used_at))
         self.findings.append(Finding(code, severity, str(at), message, hint))
 
     def read_commands(self, commands: tuple[str, ...]) -> None:
@@ -149,6 +169,8 @@ class Reading:
         """Read one file into `children`. Raises ConfigurationError where it cannot be read."""
         text = self.world.reader.read(path)
         self.files.append(path)
+        if len(self.files) > MAX_FILES:
+            raise TooMuchError
         if text.startswith("\ufeff"):
             self.report(
                 "byte-order-mark",
@@ -157,7 +179,32 @@ class Reading:
                 "save it as UTF-8 without byte order mark",
             )
             text = text[1:]
-        self._read_source(LineSource.of_text(path, text), children)
+        self._open_files.append((path, children, len(children)))
+        try:
+            self._read_source(LineSource.of_text(path, text), children)
+        finally:
+            self._open_files.pop()
+
+    @property
+    def open_file_count(self) -> int:
+        """How many files are being read, one within another."""
+        return len(self._open_files)
+
+    def find_circle(self) -> CircleError | None:
+        """Say where the open files begin to repeat; what the repetition has added is removed.
+
+        Raises TooMuchError when circles are found again and again.
+        """
+        self._circles += 1
+        if self._circles > MAX_CIRCLES:
+            raise TooMuchError
+        first: dict[str, int] = {}
+        for position, (path, children, length) in enumerate(self._open_files):
+            if path in first:
+                del children[length:]
+                return CircleError(first[path])
+            first[path] = position
+        return None
 
     def _read_source(self, source: LineSource, children: list[Directive]) -> None:
         file = FileReading(source, children)

@@ -8,17 +8,12 @@ it waits for; waiting is the caller's.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mdconnector import challenges
 from mdconnector.acme import jws, resources
 from mdconnector.acme.advice import ACCOUNT_DOES_NOT_EXIST, stops_account
-from mdconnector.acme.answers import Directory, parse_directory
 from mdconnector.acme.resources import (
     Account,
     Authorization,
@@ -27,6 +22,7 @@ from mdconnector.acme.resources import (
     OrderStatus,
 )
 from mdconnector.acme.session import Session
+from mdconnector.authorities import Accounts, Clock
 from mdconnector.certificates import CertificateFacts, make_credential, make_csr, verify_set
 from mdconnector.challenges import (
     ChallengeSite,
@@ -35,24 +31,12 @@ from mdconnector.challenges import (
     traces_from_json,
     traces_to_json,
 )
-from mdconnector.errors import (
-    CaProblemError,
-    CaProtocolError,
-    CaUnreachableError,
-    CertificateError,
-    ConfigurationError,
-)
-from mdconnector.keys import KeySpec, generate_account_key, generate_key
-from mdconnector.managed_domain import ExternalAccount, ManagedDomain
-from mdconnector.printable import printable
-from mdconnector.store import accounts as account_files
-from mdconnector.store import directories
+from mdconnector.errors import CaProblemError, CaUnreachableError, CertificateError
+from mdconnector.keys import KeySpec, generate_key
+from mdconnector.managed_domain import ManagedDomain
 from mdconnector.store.pending import OrderNote, Pending, open_order_urls
-from mdconnector.store.records import StoredAccount
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
-
-Clock = Callable[[], datetime]
 
 _FOREIGN_ORDER = frozenset({401, 403, 404})
 
@@ -77,175 +61,6 @@ class Complete:
 Progress = Waiting | Complete
 
 
-class Cas:
-    """The CAs of one run: sessions, remembered directories, and our accounts there."""
-
-    def __init__(self, store: Store | None, clock: Clock) -> None:
-        self._optional_store = store
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, ...], Session] = {}
-        self._accounts: dict[tuple[str, str | None], tuple[StoredAccount, Account]] = {}
-        self._registering: dict[tuple[str, str | None], threading.Lock] = {}
-
-    @property
-    def _store(self) -> Store:
-        if self._optional_store is None:
-            raise AssertionError("only a rehearsal has no store, and it stores nothing")
-        return self._optional_store
-
-    def session_for(self, domain: ManagedDomain, ca_url: str) -> Session:
-        """Return the session with a CA by the proxy and the trust that the domain asks for."""
-        route = (domain.ca_certificates, domain.proxy_url, domain.proxy_ca_certificates)
-        key = (ca_url, *(part or "" for part in route))
-        with self._lock:
-            if key not in self._sessions:
-                remembered = self._remembered(ca_url)
-                self._sessions[key] = Session(
-                    ca_url,
-                    ca_certificates=domain.ca_certificates,
-                    proxy_url=domain.proxy_url,
-                    proxy_ca_certificates=domain.proxy_ca_certificates,
-                    remembered=remembered,
-                )
-            return self._sessions[key]
-
-    def _remembered(self, ca_url: str) -> Directory | None:
-        if self._optional_store is None:
-            return None
-        kept = directories.load_directory(self._store, ca_url, self._clock())
-        try:
-            return parse_directory(kept, url=ca_url) if kept else None
-        except CaProtocolError:
-            # Whatever it was that got into the store, the CA will tell.
-            return None
-
-    def account_for(self, domain: ManagedDomain, ca_url: str) -> tuple[str, Account]:
-        """Return the account's id and the account: a stored one, else a new registration.
-
-        One registration at a time for a directory URL and binding.
-        """
-        key = (ca_url, domain.eab.kid if domain.eab else None)
-        with self._lock:
-            registering = self._registering.setdefault(key, threading.Lock())
-        with registering:
-            if key not in self._accounts:
-                self._accounts[key] = self._find_stored(ca_url, domain.eab) or self._register(
-                    domain, ca_url
-                )
-            stored, account = self._accounts[key]
-            return stored.id, account
-
-    def register_again(self, domain: ManagedDomain, ca_url: str, lost: Account) -> Account:
-        """Register the key of an account that the CA does not know any more."""
-        key = (ca_url, domain.eab.kid if domain.eab else None)
-        with self._registering[key]:
-            stored, known = self._accounts[key]
-            if known.url != lost.url:
-                return known
-            account = self._announce(domain, ca_url, lost)
-            if account.url != lost.url:
-                account_files.mark_account(self._store, stored, "unknown")
-                stored = self._save(account, ca_url, domain.eab)
-            self._accounts[key] = (stored, account)
-            return account
-
-    def look(self, domain: ManagedDomain, ca_url: str) -> str:
-        """Ask the CA, changing nothing there or here; return what an order would begin with.
-
-        Raises what the order would run into: a CA that cannot be reached or trusted, and what
-        is missing for a new account.
-        """
-        session = self.session_for(domain, ca_url)
-        directory = session.directory()
-        known = (
-            account_files.find_accounts(self._store, ca_url, domain.eab)
-            if self._optional_store
-            else ()
-        )
-        for stored, key in known:
-            if isinstance(key, rsa.RSAPrivateKey):
-                where = stored.id or "an account that mod_md left in staging"
-                if resources.find_account(session, key) is not None:
-                    return f"as {where}, which the CA knows"
-                return f"the CA does not know {where} any more, so its key is registered again"
-        _require_contact(domain)
-        resources.require_what_ca_asks(
-            directory, terms_agreed=domain.agreement is not None, eab=domain.eab
-        )
-        bound = f", bound to {printable(domain.eab.kid, 80)}" if domain.eab else ""
-        return f"as a new account{bound}"
-
-    def close(self) -> None:
-        """Remember what the directories offered, and close all connections."""
-        for (ca_url, *_), session in self._sessions.items():
-            if session.directory_is_fresh and self._may_write:
-                directories.save_directory(
-                    self._store, ca_url, session.directory().to_json(), self._clock()
-                )
-            session.close()
-
-    @property
-    def _may_write(self) -> bool:
-        return self._optional_store is not None and not self._optional_store.read_only
-
-    def requests_sent(self) -> int:
-        """Return how many requests all sessions have sent."""
-        return sum(session.requests_sent for session in self._sessions.values())
-
-    def _find_stored(
-        self, ca_url: str, eab: ExternalAccount | None
-    ) -> tuple[StoredAccount, Account] | None:
-        for stored, key in account_files.find_accounts(self._store, ca_url, eab):
-            if not isinstance(key, rsa.RSAPrivateKey):
-                continue
-            account = Account(url=stored.url, key=key, orders_url=stored.orders)
-            if not stored.id:
-                return account_files.save_account(self._store, stored, key), account
-            return stored, account
-        return None
-
-    def _register(self, domain: ManagedDomain, ca_url: str) -> tuple[StoredAccount, Account]:
-        _require_contact(domain)
-        key = account_files.begin_account(self._store, ca_url, domain.eab, generate_account_key)
-        if not isinstance(key, rsa.RSAPrivateKey):
-            raise CertificateError("the account key that was being registered is not RSA")
-        account = self._announce(domain, ca_url, Account(url="", key=key))
-        return self._save(account, ca_url, domain.eab), account
-
-    def _save(self, account: Account, ca_url: str, eab: ExternalAccount | None) -> StoredAccount:
-        stored = StoredAccount(
-            id="",
-            url=account.url,
-            ca_url=ca_url,
-            status=account.status,
-            contact=account.contact,
-            orders=account.orders_url,
-            eab_kid=eab.kid if eab else None,
-            eab_hmac=eab.hmac if eab else None,
-        )
-        return account_files.save_account(self._store, stored, account.key)
-
-    def _announce(self, domain: ManagedDomain, ca_url: str, account: Account) -> Account:
-        session = self.session_for(domain, ca_url)
-        return resources.register_account(
-            session,
-            account.key,
-            contact=domain.contact,
-            terms_agreed=domain.agreement is not None,
-            eab=domain.eab,
-        )
-
-
-def _require_contact(domain: ManagedDomain) -> None:
-    if domain.contact is None:
-        raise ConfigurationError(
-            "no contact address is configured, so no account can be registered",
-            at=str(domain.declared_at),
-            hint="write 'MDContactEmail hostmaster@example.org' with your address",
-        )
-
-
 def _says_order_is_gone(error: CaProblemError) -> bool:
     """Say whether a saved order is of no use any more; Sectigo answers 401 for a foreign one."""
     if error.type == ACCOUNT_DOES_NOT_EXIST:
@@ -263,7 +78,7 @@ class Enrollment:
         ca_url: str,
         live: tuple[CertificateFacts, ...],
         store: Store,
-        cas: Cas,
+        accounts: Accounts,
         site: ChallengeSite,
         clock: Clock,
         order_anew: bool = False,
@@ -272,7 +87,7 @@ class Enrollment:
         self.ca_url = ca_url
         self._live = live
         self._store = store
-        self._cas = cas
+        self._accounts = accounts
         self._site = site
         self._clock = clock
         self._polls = 0
@@ -308,7 +123,7 @@ class Enrollment:
             complete = False
         if not complete:
             self._tear_down()
-            self._account_id, _ = self._cas.account_for(self.domain, self.ca_url)
+            self._account_id, _ = self._accounts.account_for(self.domain, self.ca_url)
             self._pending.begin(
                 self.domain,
                 ca_url=self.ca_url,
@@ -334,10 +149,10 @@ class Enrollment:
 
     def _obtain(self, spec: KeySpec) -> Waiting | None:
         """Bring one key type's order forward; None once its chain is here."""
-        session = self._cas.session_for(self.domain, self.ca_url)
-        _, account = self._cas.account_for(self.domain, self.ca_url)
+        session = self._accounts.sessions.session_for(self.domain, self.ca_url)
+        _, account = self._accounts.account_for(self.domain, self.ca_url)
         order = self._saved_order(session, account, spec) or self._place(session, account, spec)
-        _, account = self._cas.account_for(self.domain, self.ca_url)
+        _, account = self._accounts.account_for(self.domain, self.ca_url)
         if order.status is OrderStatus.PENDING:
             return self._prove(session, account, order, spec)
         self._tear_down()
@@ -391,7 +206,7 @@ class Enrollment:
         except CaProblemError as error:
             if error.type != ACCOUNT_DOES_NOT_EXIST:
                 raise
-            account = self._cas.register_again(self.domain, self.ca_url, account)
+            account = self._accounts.register_again(self.domain, self.ca_url, account)
             order = self._new_order(session, account)
         self._pending.save_order(spec, replace(note, url=order.url))
         self._polls = 0

@@ -16,8 +16,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from mdconnector.acme.advice import fill_name
+from mdconnector.authorities import Accounts, Clock, Sessions, look_for_account
 from mdconnector.challenges import ChallengeSite
-from mdconnector.enrollment import Cas, Clock, Complete, Enrollment, Progress, Waiting
+from mdconnector.enrollment import Complete, Enrollment, Progress, Waiting
 from mdconnector.errors import CaError, CaUnreachableError, MdConnectorError
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.managed_domain import ManagedDomain
@@ -57,28 +58,29 @@ def order_certificates(
     the first request where the new sets would not fit on the disk.
     """
     store.check_space(BYTES_FOR_ONE_SET * len(jobs))
-    cas = Cas(store, clock)
+    sessions = Sessions(store, clock)
+    accounts = Accounts(store, sessions)
     try:
-        enrollments = [_enrollment(job, store, cas, configuration, clock) for job in jobs]
+        enrollments = [_enrollment(job, store, accounts, configuration, clock) for job in jobs]
         return _Run(enrollments, jobs, store, configuration, rules).outcomes(clock)
     finally:
-        cas.close()
+        sessions.close()
 
 
 def rehearse(jobs: Sequence[Job], *, store: Store | None, clock: Clock) -> tuple[OrderOutcome, ...]:
     """Say what would be done, having asked each CA only for what it tells without any change."""
-    cas = Cas(store, clock)
+    sessions = Sessions(store, clock)
     try:
-        return tuple(_rehearsed(job, cas, clock()) for job in jobs)
+        return tuple(_rehearsed(job, store, sessions, clock()) for job in jobs)
     finally:
-        cas.close()
+        sessions.close()
 
 
-def _rehearsed(job: Job, cas: Cas, now: datetime) -> OrderOutcome:
+def _rehearsed(job: Job, store: Store | None, sessions: Sessions, now: datetime) -> OrderOutcome:
     domain = job.stock.domain
     outcome = planned(job)
     try:
-        begins = cas.look(domain, domain.effective_ca_urls[0])
+        begins = look_for_account(store, sessions, domain, domain.effective_ca_urls[0])
     except MdConnectorError as error:
         return replace(
             outcome,
@@ -91,7 +93,11 @@ def _rehearsed(job: Job, cas: Cas, now: datetime) -> OrderOutcome:
 
 
 def _enrollment(
-    job: Job, store: Store, cas: Cas, configuration: Configuration, clock: Clock
+    job: Job,
+    store: Store,
+    accounts: Accounts,
+    configuration: Configuration,
+    clock: Clock,
 ) -> Enrollment:
     domain = job.stock.domain
     urls = domain.effective_ca_urls
@@ -102,7 +108,7 @@ def _enrollment(
         ca_url=urls[turn % len(urls)],
         live=job.stock.serving,
         store=store,
-        cas=cas,
+        accounts=accounts,
         site=_site(configuration),
         clock=clock,
         order_anew=job.order_anew,

@@ -105,10 +105,23 @@ def test_environment_holds_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.M
     assert f"PATH={SEARCH_PATH}" in output
 
 
-def test_command_leads_a_session_without_a_terminal_and_reads_nothing(tmp_path: Path) -> None:
-    script = 'read -r line && echo read; echo "$$ $(ps -o sid=,tty= -p $$)"'
+def test_command_leads_a_session_without_a_terminal(tmp_path: Path) -> None:
+    script = 'echo "$$ $(ps -o sid=,tty= -p $$)"'
     pid, session, terminal = run(write_hook(tmp_path, script)).output.split()
     assert (session, terminal) == (pid, "?")
+
+
+def test_command_cannot_read_what_we_are_given(tmp_path: Path) -> None:
+    hook = write_hook(tmp_path, "cat")
+    (tmp_path / "input").write_text("a secret")
+    before = os.dup(0)
+    with (tmp_path / "input").open() as given:
+        os.dup2(given.fileno(), 0)
+        try:
+            assert run(hook).output == ""
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
 
 
 def test_open_files_of_ours_are_closed_in_the_command(tmp_path: Path) -> None:
@@ -180,7 +193,13 @@ def test_command_gets_the_rights_of_its_owner(parts_folder: Path) -> None:
     os.chown(hook, NOBODY.pw_uid, 0)
     groups = " ".join(map(str, os.getgrouplist("nobody", NOBODY.pw_gid)))
     expected = f"{NOBODY.pw_uid} {NOBODY.pw_gid} {groups} {NOBODY.pw_dir} 0022"
-    assert run(hook).output == expected
+    umask, before = os.umask(0o007), os.getgroups()
+    os.setgroups([0, 4])
+    try:
+        assert run(hook).output == expected
+    finally:
+        os.setgroups(before)
+        os.umask(umask)
 
 
 @needs_root

@@ -154,6 +154,8 @@ def test_next_type_is_tried_where_one_cannot_be_set_up(store: Store, tmp_path: P
     (answer,) = prepare([authorization()], store, domain=domain, memory=memory).answers
     assert answer.type is ChallengeType.HTTP_01
     assert [len(state) for state in memory.states] == [1, 0, 1]
+    assert calls(tmp_path)[0] == "setup shop.example.org"
+    assert (tmp_path / "calls").read_text().splitlines()[1:] == ["teardown shop.example.org"]
 
 
 def test_failure_tells_every_reason_and_leaves_nothing(store: Store, tmp_path: Path) -> None:

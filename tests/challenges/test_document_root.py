@@ -69,6 +69,19 @@ def test_folder_of_root_inside_is_not_written_to_with_the_owner_s_rights(root: P
         document_root.write(trace_of(root))
 
 
+@needs_root
+def test_our_own_groups_are_given_up(root: Path) -> None:
+    (root / ".well-known").mkdir()
+    (root / ".well-known").chmod(0o775)
+    before = os.getgroups()
+    os.setgroups([0])
+    try:
+        with pytest.raises(ChallengeError, match="Permission denied"):
+            document_root.write(trace_of(root))
+    finally:
+        os.setgroups(before)
+
+
 @pytest.mark.parametrize("link", [".well-known", ".well-known/acme-challenge"])
 def test_linked_folder_is_not_followed(root: Path, parts_folder: Path, link: str) -> None:
     elsewhere = parts_folder / "elsewhere"

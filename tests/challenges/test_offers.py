@@ -84,6 +84,11 @@ def test_identifier_that_is_no_name_of_the_domain_is_refused(identifier: str) ->
         plan([authorization(identifier)], domain, site())
 
 
+def test_configured_name_that_is_no_dns_name_is_refused() -> None:
+    with pytest.raises(ChallengeError, match="not a name of this managed domain"):
+        plan([authorization("../x")], managed_domain("../x"), site())
+
+
 def test_identifier_with_escapes_is_shown_safely() -> None:
     with pytest.raises(ChallengeError) as caught:
         plan([authorization("\x1b]0;x\x07" + "a" * 9999)], managed_domain(), site())

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mdconnector.certificates import CertificateFacts, Credential, verify_set
-from mdconnector.errors import CertificateError, HttpdError, MdConnectorError, StoreError
+from mdconnector.candidates import Candidate, failed, last_error_of, nothing_at_all, sort_out
+from mdconnector.errors import ErrorClass, HttpdError, MdConnectorError, StoreError
 from mdconnector.httpd import process
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import ReloadOutcome, RunningHttpd
@@ -27,13 +27,10 @@ from mdconnector.planning import news, told_key
 from mdconnector.printable import printable
 from mdconnector.proof import Target, Witness, describe
 from mdconnector.readiness import reason_not_to_reload
-from mdconnector.renewal import Attempt, LastError
+from mdconnector.renewal import after_failure
 from mdconnector.served import Answers, Comparison
 from mdconnector.stock import Stock, describe_keys, local_time
 from mdconnector.store import attempts, promotion
-from mdconnector.store.accounts import merge_staged_account
-from mdconnector.store.live import read_staged_credentials
-from mdconnector.store.pending import Pending
 from mdconnector.store.tree import Store
 
 
@@ -46,39 +43,13 @@ class ReloadWish:
     httpd: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A staged set that may go live, its bytes in memory."""
-
-    stock: Stock
-    credentials: tuple[Credential, ...]
-    ca_url: str
-    account_id: str | None
-    warnings: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The managed domain's name."""
-        return self.stock.domain.name
-
-    @property
-    def facts(self) -> tuple[CertificateFacts, ...]:
-        """The new certificates."""
-        return tuple(credential.facts for credential in self.credentials)
-
-    @property
-    def fingerprints(self) -> tuple[str, ...]:
-        """The SHA-256 of the new leaves."""
-        return tuple(facts.sha256 for facts in self.facts)
-
-
 def nothing_to_promote(
     domains: Iterable[ManagedDomain], *, by_name: bool, wish: ReloadWish
 ) -> PromoteRun:
     """Return the result where there is no store at all."""
     outcomes = tuple(
         PromotionOutcome(
-            domain.name, Promoted.NOTHING_STAGED, _nothing_at_all(domain.name), is_missing=True
+            domain.name, Promoted.NOTHING_STAGED, nothing_at_all(domain.name), is_missing=True
         )
         for domain in domains
     )
@@ -96,7 +67,7 @@ def deploy(
     clock: Callable[[], datetime],
 ) -> PromoteRun:
     """Promote what is staged, and do the one reload that this, or an earlier change, asks for."""
-    sorted_out = [_sort_out(store, stock, force=force) for stock in stocks]
+    sorted_out = [sort_out(store, stock, force=force) for stock in stocks]
     candidates = [one for one in sorted_out if isinstance(one, Candidate)]
     others = {one.name: one for one in sorted_out if isinstance(one, PromotionOutcome)}
     running = process.find_running(configuration.pid_file, httpd=wish.httpd)
@@ -121,67 +92,6 @@ def _remember_telling(
             attempts.save_attempt(store, outcome.name, replace(record, told=told))
 
 
-def _sort_out(store: Store, stock: Stock, *, force: bool) -> Candidate | PromotionOutcome:
-    """Return the set to promote, or the outcome of a domain that has none."""
-    name = stock.domain.name
-    if stock.trouble is not None:
-        return _failed(stock, stock.trouble)
-    if stock.rubbish is not None:
-        why = f"{stock.rubbish.path}: {stock.rubbish.why}"
-        hint = f"'mdconnector renew {name}' sets it aside and orders anew"
-        return _failed(stock, CertificateError(why, hint=hint))
-    if stock.found is None:
-        return _nothing_staged(stock)
-    if stock.found.staged.fault is not None:
-        why = f"the staged set is refused: {stock.found.staged.fault}"
-        hint = f"'mdconnector renew {name}' orders anew"
-        return _failed(stock, CertificateError(why, hint=hint))
-    try:
-        candidate = _candidate(store, stock)
-    except MdConnectorError as error:
-        return _failed(stock, error)
-    if stock.record.refuses(candidate.fingerprints) and not force:
-        reason = stock.record.rollback.reason if stock.record.rollback else ""
-        hint = f"mend it, then: mdconnector promote {name} --reload --force"
-        return _failed(stock, HttpdError(f"Apache refused this set before: {reason}", hint=hint))
-    return candidate
-
-
-def _candidate(store: Store, stock: Stock) -> Candidate:
-    """Read the set to promote: ours from its root-only copy, any other once by handles."""
-    domain, found = stock.domain, stock.found
-    ca_url = domain.effective_ca_urls[0]
-    account_id: str | None = None
-    if found is not None and found.staged.is_ours:
-        pending = Pending.load(store, domain)
-        credentials = pending.credentials()
-        if pending.note is not None:
-            ca_url, account_id = pending.note.ca_url, pending.note.account_id
-    else:
-        account_id = _merge_account(store, domain)
-        credentials = read_staged_credentials(store, domain)
-        if found is not None and found.md is not None:
-            ca_url = found.md.ca_url or ca_url
-            account_id = account_id or found.md.account_id
-    verdict = verify_set(domain, credentials, live=stock.serving, now=stock.now)
-    if verdict.refusals:
-        raise CertificateError(f"the staged set is refused: {'; '.join(verdict.refusals)}")
-    return Candidate(stock, credentials, ca_url, account_id, verdict.warnings)
-
-
-def _merge_account(store: Store, domain: ManagedDomain) -> str | None:
-    staging = store.staging()
-    if staging is None:
-        return None
-    with staging:
-        folder = staging.open(domain.name, owners=store.owners.staging)
-    if folder is None:
-        return None
-    with folder:
-        account = merge_staged_account(store, folder)
-    return account.id if account else None
-
-
 class _Deployment:
     """One promotion of any number of sets, up to what Apache shows afterwards."""
 
@@ -198,10 +108,12 @@ class _Deployment:
         self._wish = wish
         self._running = running
         self._clock = clock
+        self._stocks: dict[str, Stock] = {}
         self._witness = Witness(store, configuration, clock)
 
     def run(self, candidates: Sequence[Candidate], stocks: Sequence[Stock]) -> PromoteRun:
         """Check, swap, reload, ask. Domains about which there is nothing to say have no outcome."""
+        self._stocks = {stock.domain.name: stock for stock in stocks}
         staged = {candidate.name for candidate in candidates}
         owing = [
             Target(stock.domain, stock.serving)
@@ -258,7 +170,7 @@ class _Deployment:
 
     def _waits(self, candidate: Candidate, why: MdConnectorError) -> PromotionOutcome:
         now = self._clock()
-        error = _last_error(why, now)
+        error = last_error_of(why, now)
         record = attempts.load_attempt(self._store, candidate.name)
         is_news, told = news(record, told_key(error), now)
         if is_news:
@@ -284,7 +196,7 @@ class _Deployment:
             try:
                 prepared.append(self._prepare(candidate))
             except MdConnectorError as error:
-                outcomes[candidate.name] = _failed(candidate.stock, error)
+                outcomes[candidate.name] = failed(candidate.stock, error)
         if not prepared:
             return outcomes, {}
         swapped = self._swap_at_rest([one.name for one in prepared])
@@ -295,7 +207,7 @@ class _Deployment:
         promoted = {}
         for name, result in swapped.items():
             if isinstance(result, StoreError):
-                outcomes[name] = _failed(by_name[name].stock, result)
+                outcomes[name] = failed(by_name[name].stock, result)
             else:
                 promoted[name] = result
         notes = promotion.finish(self._store, promoted)
@@ -390,7 +302,7 @@ class _Deployment:
         self, outcomes: dict[str, PromotionOutcome], live: Sequence[Target], why: str
     ) -> PromoteRun:
         """Keep what was promoted: no reload took place, so it harmed nobody, and is still owed."""
-        error = _last_error(HttpdError(why, hint="see --reload-command"), self._clock())
+        error = last_error_of(HttpdError(why, hint="see --reload-command"), self._clock())
         for target in live:
             if target.name in outcomes:
                 outcomes[target.name] = replace(
@@ -419,8 +331,8 @@ class _Deployment:
         else:
             self._reload_again()
         for name in promoted:
-            problem = problems.get(name)
-            outcomes[name] = self._rolled_back(outcomes[name], why, problem, now)
+            stock = self._stocks[name]
+            outcomes[name] = self._rolled_back(outcomes[name], stock, why, problems.get(name))
         return PromoteRun(
             tuple(outcomes.values()),
             Reload.FAILED,
@@ -430,19 +342,23 @@ class _Deployment:
         )
 
     def _rolled_back(
-        self, outcome: PromotionOutcome, why: str, problem: StoreError | None, now: datetime
+        self, outcome: PromotionOutcome, stock: Stock, why: str, problem: StoreError | None
     ) -> PromotionOutcome:
+        """Count the attempt as failed: what Apache refused must not be ordered again every hour."""
         hint = (
-            f"see Apache's error log; the set lies in the store's mdconnector/refused; "
-            f"once mended: mdconnector renew {outcome.name} --force"
+            "see Apache's error log; the set lies in the store's mdconnector/refused; "
+            f"once mended: mdconnector promote {outcome.name} --reload --force"
         )
-        error = _last_error(HttpdError(why, hint=hint), now)
+        now = self._clock()
+        error = last_error_of(HttpdError(why, hint=hint), now)
         record = attempts.load_attempt(self._store, outcome.name)
-        attempt = Attempt(
-            errors=record.attempt.errors + 1,
-            failing_since=record.attempt.failing_since or now,
-            digest=record.attempt.digest,
-            last_error=error,
+        attempt = after_failure(
+            record.attempt,
+            stock.domain,
+            stock.live,
+            error=error,
+            error_class=ErrorClass.NEEDS_HUMAN,
+            retry_delay=self._configuration.retry_delay,
         )
         run = attempts.Run(now, "promote", Promoted.ROLLED_BACK, error.detail)
         attempts.save_attempt(
@@ -479,29 +395,3 @@ class _Deployment:
         if not self._wish.wanted or self._running is None:
             return False
         return self._witness.is_owed(stock, self._running)
-
-
-def _nothing_at_all(name: str) -> str:
-    return f"nothing is staged, and nothing live fits; obtain it: mdconnector renew {name}"
-
-
-def _nothing_staged(stock: Stock) -> PromotionOutcome:
-    facts = stock.serving
-    if not facts:
-        detail = _nothing_at_all(stock.domain.name)
-        return PromotionOutcome(stock.domain.name, Promoted.NOTHING_STAGED, detail, is_missing=True)
-    until = local_time(min(one.not_after for one in facts))
-    detail = f"nothing is staged; {describe_keys(facts)} is live, valid until {until}"
-    return PromotionOutcome(stock.domain.name, Promoted.NOTHING_STAGED, detail, certificates=facts)
-
-
-def _failed(stock: Stock, error: MdConnectorError) -> PromotionOutcome:
-    last = _last_error(error, stock.now)
-    is_news, _ = news(stock.record, told_key(last), stock.now)
-    return PromotionOutcome(
-        stock.domain.name, Promoted.FAILED, last.detail, error=last, is_news=is_news
-    )
-
-
-def _last_error(error: MdConnectorError, now: datetime) -> LastError:
-    return LastError(error.type, printable(str(error), 1000), error.hint, now)

@@ -275,8 +275,8 @@ class ManagedDomain:
         head, then, command = hint.partition("; then: ")
         for directive in named:
             if directive in lines:
-                place = f"{directive} ({lines[directive]})"
-                head = re.sub(rf"(?<!'){directive}\b", lambda _, place=place: place, head, count=1)
+                place = f"{directive} ({lines[directive]})".replace("\\", r"\\")
+                head = re.sub(rf"(?<!'){directive}\b", place, head, count=1)
         if any(one in named and one not in lines for one in _ASKED_FOR):
             beside = lines.get("MDCertificateAuthority")
             head += f"; put it beside {beside}" if beside else f"; put it above {self.declared_at}"

@@ -28,11 +28,9 @@ from mdconnector.printable import printable
 from mdconnector.renewal import (
     Attempt,
     LastError,
-    digest_of,
+    after_failure,
     is_comfortable,
-    is_urgent,
     needs_enrolling,
-    next_try,
     renews_at,
 )
 from mdconnector.stock import describe_keys, local_time
@@ -272,25 +270,17 @@ def _failed(
     job: Job, error: MdConnectorError, retry_delay: timedelta, now: datetime
 ) -> tuple[OrderOutcome, AttemptRecord]:
     stock = job.stock
-    domain, before = stock.domain, stock.record.attempt
-    attempt = Attempt(
-        errors=before.errors + 1,
-        failing_since=before.failing_since or now,
-        digest=digest_of(domain),
-        last_error=last_error_of(error, domain, now),
-    )
+    domain = stock.domain
     retry_after = error.retry_after_seconds if isinstance(error, CaError) else None
-    attempt = replace(
-        attempt,
-        next_try=next_try(
-            attempt,
-            error_class=error.error_class,
-            retry_delay=retry_delay,
-            retry_after=timedelta(seconds=retry_after) if retry_after is not None else None,
-            urgent=is_urgent(domain, stock.live, now),
-            jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
-            now=now,
-        ),
+    attempt = after_failure(
+        stock.record.attempt,
+        domain,
+        stock.live,
+        error=last_error_of(error, domain, now),
+        error_class=error.error_class,
+        retry_delay=retry_delay,
+        retry_after=timedelta(seconds=retry_after) if retry_after is not None else None,
+        jitter=random.random(),  # noqa: S311 - spreads load, guards nothing
     )
     is_news, told = news(stock.record, told_key(attempt.last_error), now)
     outcome = OrderOutcome(

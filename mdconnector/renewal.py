@@ -8,7 +8,7 @@ md_reg.c (state_init, md_reg_renew_at); where ours differ, the docstring says so
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -287,6 +287,36 @@ def next_try(
     if retry_after is not None:
         delay = max(delay, min(retry_after, MAX_RETRY_AFTER))
     return now + delay
+
+
+def after_failure(
+    before: Attempt,
+    domain: ManagedDomain,
+    live: tuple[InstalledCertificate, ...],
+    *,
+    error: LastError,
+    error_class: ErrorClass,
+    retry_delay: timedelta,
+    retry_after: timedelta | None = None,
+    jitter: float = 0.0,
+) -> Attempt:
+    """Return what is remembered after one more failure; `error.at` is now."""
+    failed = Attempt(
+        errors=before.errors + 1,
+        failing_since=before.failing_since or error.at,
+        digest=digest_of(domain),
+        last_error=error,
+    )
+    again = next_try(
+        failed,
+        error_class=error_class,
+        retry_delay=retry_delay,
+        retry_after=retry_after,
+        urgent=is_urgent(domain, live, error.at),
+        jitter=jitter,
+        now=error.at,
+    )
+    return replace(failed, next_try=again)
 
 
 def digest_of(domain: ManagedDomain) -> str:

@@ -19,7 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mdconnector.managed_domain import ManagedDomain, VirtualHost
+from mdconnector.managed_domain import CertificatePair, ManagedDomain, VirtualHost
 
 Read = Callable[[str], bytes]
 """returns a file's content, or raises OSError"""
@@ -95,15 +95,23 @@ def pairs_in_force(
     used with the n-th key: so an SSLCertificateFile without a key file shifts all keys of a managed
     vhost.
     `domains` is empty where mod_md is not loaded; `live_folder` maps a domain's name to its folder.
+    What Apache does not read yet counts once the `overlay` has the files that it waits for; a
+    domain that Apache does not read is none of mod_md's.
     """
     reader = _with_overlay(read, overlay)
+    domains = tuple(domain for domain in domains if not domain.assumed)
     managed = {vhost.declared_at: domain for domain in domains for vhost in domain.vhosts}
     pairs: list[Pair] = []
     for vhost in vhosts:
         if vhost.ssl:
             domain = managed.get(vhost.declared_at)
+            named = tuple(
+                pair
+                for pair in vhost.certificate_pairs
+                if not pair.assumed or pair.certificate_file in (overlay or ())
+            )
             folder = live_folder(domain.name) if domain else ""
-            pairs += _pairs_of_vhost(vhost, domain, folder=folder, read=reader)
+            pairs += _pairs_of_vhost(named, domain, folder=folder, read=reader)
     for domain in domains:
         if not domain.used_by_ssl and not domain.static_pairs:
             at = str(domain.declared_at)
@@ -165,9 +173,12 @@ def _is_there(path: str, read: Read) -> bool:
 
 
 def _pairs_of_vhost(
-    vhost: VirtualHost, domain: ManagedDomain | None, *, folder: str, read: Read
+    named: tuple[CertificatePair, ...],
+    domain: ManagedDomain | None,
+    *,
+    folder: str,
+    read: Read,
 ) -> Iterator[Pair]:
-    named = vhost.certificate_pairs
     certificates = [(pair.certificate_file, str(pair.declared_at)) for pair in named]
     keys = [pair.key_file for pair in named if pair.key_is_named]
     if domain is not None:

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from mdconnector.httpd.evaluator import Directive
 from mdconnector.httpd.lexer import lower_ascii
@@ -28,6 +29,7 @@ _NO_ADMIN = "[no address given]"  # httpd.h, DEFAULT_ADMIN
 _PATTERN_CHARACTERS = re.compile(r"[*?\[\]]")
 _ANY_HOSTS = frozenset({"*", "0.0.0.0", "::"})  # noqa: S104 - compared with, never bound
 _DOMAIN_SECTIONS = frozenset({"mdomain", "mdomainset"})
+_File = TypeVar("_File", CertificatePair, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ class _Reading:
             case "sslcertificatefile":
                 path = self._absolute(words[0])
                 own.certificate_files.append(
-                    CertificatePair(path, path, directive.at, directive.assumed)
+                    CertificatePair(path, path, directive.at, directive.assumed, key_is_named=False)
                 )
             case "sslcertificatekeyfile":
                 own.key_files.append(self._absolute(words[0]))
@@ -388,8 +390,7 @@ def _finish(
 ) -> VirtualHost:
     own = draft.own
     first_port = draft.addresses[0].port if draft.addresses else None
-    # mod_ssl appends a vhost's files to the main server's and pairs them by position
-    certificates = main.certificate_files + own.certificate_files
+    certificates = _overlaid(own.certificate_files, main.certificate_files)
     return VirtualHost(
         server_name=_inherited_name(draft, base),
         aliases=tuple(own.aliases),
@@ -399,7 +400,7 @@ def _finish(
         port=own.port if own.port is not None else first_port or draft.default_port,
         document_root=own.document_root or base.document_root,
         protocols=own.protocols or base.protocols,
-        certificate_pairs=_pairs(certificates, main.key_files + own.key_files),
+        certificate_pairs=_pairs(certificates, _overlaid(own.key_files, main.key_files)),
         server_admin=own.admin or base.server_admin,
         contact_email=own.contact,
         proxy_protocol=_is_proxied(draft, base, proxied),
@@ -433,9 +434,14 @@ def _ssl_is_on(
     return protocol == "https"
 
 
+def _overlaid(own: list[_File], inherited: list[_File]) -> list[_File]:
+    """mod_ssl: ssl_engine_config.c, modssl_ctx_cfg_merge_certkeys_array."""
+    return own + inherited[len(own) :]
+
+
 def _pairs(certificates: list[CertificatePair], keys: list[str]) -> tuple[CertificatePair, ...]:
     return tuple(
-        replace(pair, key_file=keys[index]) if index < len(keys) else pair
+        replace(pair, key_file=keys[index], key_is_named=True) if index < len(keys) else pair
         for index, pair in enumerate(certificates)
     )
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from mdconnector.certificates import chain_to_pem
+from mdconnector.httpd.configuration import load_configuration
 from mdconnector.httpd.pairs import (
     Pair,
     PairsReport,
@@ -31,7 +32,7 @@ from mdconnector.managed_domain import (
     VirtualHost,
 )
 from tests.authority import EC_SPEC, RSA_SPEC, Authority
-from tests.parts import Apache
+from tests.parts import Apache, served_certificate
 from tests.parts.processes import is_alive, wait_until
 
 NAME = "shop.test"
@@ -319,6 +320,34 @@ def test_a_certificate_without_a_key_file_shifts_the_keys_of_a_managed_vhost() -
     assert in_force((vhost,), ()) == [("/own.pem", "/own.pem")]
 
 
+OURS = CertificatePair(*RSA_FILES, OWN.declared_at, assumed=True)
+
+
+def test_a_pair_that_waits_for_our_first_set_is_not_opened() -> None:
+    assert in_force((a_vhost(OURS),), ()) == []
+    assert in_force((a_vhost(OURS, OWN),), ()) == [("/own.crt", "/own.key")]
+
+
+def test_a_pair_that_waits_for_our_first_set_is_opened_once_that_is_there() -> None:
+    report = check_httpd_pairs(
+        (a_vhost(OURS),),
+        (),
+        live_folder=lambda _: LIVE,
+        read=read_from({}),
+        overlay={RSA_FILES[0]: CHAIN, RSA_FILES[1]: OTHER_KEY},
+    )
+
+    assert [fault.path for fault in report.faults] == [RSA_FILES[1]]
+
+
+def test_a_domain_that_apache_does_not_read_is_none_of_mod_md_s() -> None:
+    vhost = a_vhost(OWN)
+    domain = replace(a_domain(vhost), assumed=True)
+
+    assert in_force((vhost,), (domain,), *RSA_FILES) == [("/own.crt", "/own.key")]
+    assert in_force((), (replace(a_domain(), assumed=True),), *RSA_FILES) == []
+
+
 def test_static_files_stand_for_the_live_ones() -> None:
     vhost = a_vhost()
     domain = replace(a_domain(vhost), static_pairs=(("/static.crt", "/static.key"),))
@@ -407,6 +436,39 @@ def test_httpd_opens_what_is_said_to_be_in_force(
 
     assert (report.faults == ()) is survives
     assert survives_a_reload(apache) is survives
+
+
+@pytest.mark.apache
+def test_httpd_puts_a_vhost_s_nth_certificate_in_place_of_the_main_server_s_nth(
+    make_apache: Callable[..., Apache], parts_folder: Path
+) -> None:
+    for name, content in (
+        ("main-rsa", CHAIN + KEY),
+        ("main-ec", CURVE_CHAIN + CURVE_KEY),
+        ("own", OTHER_CHAIN + OTHER_KEY),
+    ):
+        (parts_folder / f"{name}.pem").write_bytes(content)
+    main = "".join(
+        f"SSLCertificateFile {parts_folder}/main-{kind}.pem\n"
+        f"SSLCertificateKeyFile {parts_folder}/main-{kind}.pem\n"
+        for kind in ("rsa", "ec")
+    )
+    own = parts_folder / "own.pem"
+    site = ssl_site(f"SSLCertificateFile {own}\nSSLCertificateKeyFile {own}")
+    apache = make_apache(mod_md=False, main_extra=main, sites={"shop": site})
+    configuration = load_configuration(config=apache.config, sites=None, store=None, environment={})
+    with apache:
+        served = [
+            served_certificate(apache.address, apache.ssl_port, NAME, kind)
+            for kind in ("rsa", "ec")
+        ]
+
+    assert served == [OTHER.chain[0], CURVE.chain[0]]
+    (vhost,) = configuration.vhosts
+    assert [pair.certificate_file for pair in vhost.certificate_pairs] == [
+        str(own),
+        f"{parts_folder}/main-ec.pem",
+    ]
 
 
 MD_LINES = """\

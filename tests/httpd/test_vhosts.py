@@ -147,9 +147,42 @@ def test_certificates_are_paired_with_keys_by_position() -> None:
     assert str(vhost.certificate_pairs[1].declared_at) == f"{MAIN}:4"
 
 
-def test_main_server_s_certificates_come_before_the_vhost_s() -> None:
-    vhost = vhost_of("SSLCertificateFile /own.pem", before="SSLCertificateFile /main.pem")
-    assert [pair.certificate_file for pair in vhost.certificate_pairs] == ["/main.pem", "/own.pem"]
+def pairs_of(vhost: VirtualHost) -> list[tuple[str, str, bool]]:
+    return [
+        (one.certificate_file, one.key_file, one.key_is_named) for one in vhost.certificate_pairs
+    ]
+
+
+TWO_OF_MAIN = """\
+SSLCertificateFile /a.pem
+SSLCertificateKeyFile /a.key
+SSLCertificateFile /b.pem
+SSLCertificateKeyFile /b.key
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "pairs"),
+    [
+        ("", [("/a.pem", "/a.key", True), ("/b.pem", "/b.key", True)]),
+        ("SSLCertificateFile /c.pem", [("/c.pem", "/a.key", True), ("/b.pem", "/b.key", True)]),
+        ("SSLCertificateKeyFile /c.key", [("/a.pem", "/c.key", True), ("/b.pem", "/b.key", True)]),
+        (
+            "SSLCertificateFile /c.pem\nSSLCertificateKeyFile /c.key",
+            [("/c.pem", "/c.key", True), ("/b.pem", "/b.key", True)],
+        ),
+    ],
+    ids=["none of its own", "a certificate", "a key", "both"],
+)
+def test_vhost_s_nth_certificate_and_key_stand_for_the_main_server_s_nth(
+    lines: str, pairs: list[tuple[str, str, bool]]
+) -> None:
+    assert pairs_of(vhost_of(lines, before=TWO_OF_MAIN)) == pairs
+
+
+def test_certificate_without_a_key_file_says_so() -> None:
+    vhost = vhost_of("SSLCertificateFile /a.pem\nSSLCertificateFile /b.pem")
+    assert pairs_of(vhost) == [("/a.pem", "/a.pem", False), ("/b.pem", "/b.pem", False)]
 
 
 def test_proxy_protocol_holds_for_all_vhosts_of_the_address() -> None:

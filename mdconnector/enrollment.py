@@ -99,6 +99,8 @@ class Enrollment:
         """orders whose challenges were answered in this run"""
         self._finalized: set[str] = set()
         """orders whose finalize was sent in this run"""
+        self._left_behind: tuple[str, ...] = ()
+        """what could not be torn down after a challenge"""
         self._notes: tuple[str, ...] = ()
         """what looked odd when the challenges were set up"""
 
@@ -259,7 +261,7 @@ class Enrollment:
     def _tear_down(self) -> None:
         traces = traces_from_json(self._pending.load_traces())
         if traces:
-            challenges.tear_down(traces, self._store)
+            self._left_behind += challenges.tear_down(traces, self._store)
             self._pending.save_traces(())
 
     def _finalize(self, session: Session, account: Account, order: Order, spec: KeySpec) -> Order:
@@ -324,7 +326,8 @@ class Enrollment:
             account_id=self._account_id,
             now=self._clock(),
         )
-        return Complete(tuple(one.facts for one in credentials), verdict.warnings)
+        warnings = (*verdict.warnings, *self._left_behind)
+        return Complete(tuple(one.facts for one in credentials), warnings)
 
     def abandon(self) -> None:
         """Take away what a failed attempt has set up for challenges."""

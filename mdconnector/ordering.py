@@ -125,6 +125,7 @@ def _site(configuration: Configuration) -> ChallengeSite:
         http_port=configuration.http_port,
         https_port=configuration.https_port,
         dns01_version=configuration.dns01_version,
+        server_key_specs=configuration.server_key_specs,
     )
 
 

@@ -37,6 +37,7 @@ from mdconnector.httpd.paths import merge_path
 from mdconnector.httpd.reader import DiskReader, Program, read_environment, read_program
 from mdconnector.httpd.settings import GlobalSettings
 from mdconnector.httpd.vhosts import Listen, Servers, matches_vhost, read_servers
+from mdconnector.keys import DEFAULT_KEY_SPEC, KeySpec
 from mdconnector.managed_domain import (
     Address,
     Finding,
@@ -120,6 +121,8 @@ class Configuration:
     """how long mod_md waits for the store's lock; None: it takes none"""
     notify_hook: Hook | None
     message_hook: Hook | None
+    server_key_specs: tuple[KeySpec, ...] = (DEFAULT_KEY_SPEC,)
+    """MDPrivateKeys of the main server: by these mod_md looks for answers to tls-alpn-01"""
 
     @property
     def servers(self) -> tuple[VirtualHost, ...]:
@@ -375,6 +378,7 @@ def _compose(
         store_locks=shared.store_locks,
         notify_hook=_hook(shared, "notify_cmd", shared.notify_cmd),
         message_hook=_hook(shared, "message_cmd", shared.message_cmd),
+        server_key_specs=reading.interpretation.server.key_specs or (DEFAULT_KEY_SPEC,),
     )
 
 

@@ -25,6 +25,7 @@ from mdconnector.httpd.process import (
     wait_idle,
 )
 from mdconnector.keys import key_to_pem
+from mdconnector.store.folder import Folder
 from tests.authority import Authority
 from tests.parts import Apache
 from tests.parts.processes import is_alive, wait_until
@@ -306,7 +307,10 @@ def test_an_httpd_that_is_stopped_meanwhile_did_not_die_of_the_reload(
 def test_waiting_until_it_is_idle_keeps_a_swap_out_of_foreign_reloads(
     make_apache: MakeApache, parts_folder: Path
 ) -> None:
-    chain_file, key_file = write_pair(parts_folder)
+    pairs = parts_folder / "pairs"
+    for name in ("live", "next"):
+        (pairs / name).mkdir(parents=True)
+    chain_file, key_file = write_pair(pairs / "live")
     sites = {f"{n:03}": ssl_site(chain_file, key_file) for n in range(10)}
     apache = make_apache(mod_md=False, sites=sites).start()
     ended = threading.Event()
@@ -318,14 +322,15 @@ def test_waiting_until_it_is_idle_keeps_a_swap_out_of_foreign_reloads(
             os.kill(parent, signal.SIGUSR1)
             reloads += 1
 
-    with found(apache) as running:
+    with found(apache) as running, Folder.open_base(pairs) as folder:
         parent = running.pid
         colleague = threading.Thread(target=reload_again_and_again)
         colleague.start()
         try:
             for _ in range(20):
+                write_pair(pairs / "next")
                 assert wait_idle(running)
-                write_pair(parts_folder)
+                assert folder.exchange("next", folder, "live")
         finally:
             ended.set()
             colleague.join()

@@ -84,7 +84,9 @@ def _own_test(running: RunningHttpd) -> HttpdError | None:
 def _deadly_finding(configuration: Configuration) -> HttpdError | None:
     if not configuration.mod_md_loaded:
         return None
-    finding = next((one for one in configuration.findings if one.code in DEADLY_FINDINGS), None)
+    unread = {domain.name for domain in configuration.domains if domain.assumed}
+    deadly = (one for one in configuration.findings if one.code in DEADLY_FINDINGS)
+    finding = next((one for one in deadly if one.domain not in unread), None)
     if finding is None:
         return None
     place = f"{finding.at}: " if finding.at else ""

@@ -50,6 +50,7 @@ from mdconnector.managed_domain import (
 
 ACME_TLS = "acme-tls/1"
 _Value = TypeVar("_Value")
+_UNREAD = "Apache reads one of them at most, so only mdconnector is at a loss"
 _SPOKEN_OF = {
     "ca_urls": "MDCertificateAuthority",
     "agreement": "MDCertificateAgreement",
@@ -428,11 +429,13 @@ def _owner_of_any(owners: dict[str, _Draft], names: list[str]) -> tuple[_Draft |
 
 
 def _blame_overlap(reading: _Reading, earlier: _Draft, later: _Draft, name: str) -> None:
+    is_unread = earlier.assumed or later.assumed
     finding = reading.error(
-        "overlap",
+        "overlap-unread" if is_unread else "overlap",
         later.at_of_name[name],
         f"'{name}' belongs to two managed domains: {earlier.name} ({earlier.declared_at}) and "
-        f"{later.name} ({later.declared_at}); Apache does not start",
+        f"{later.name} ({later.declared_at}); "
+        + (_UNREAD if is_unread else "Apache does not start"),
         "remove it from one of them",
         domain=later.name,
     )
@@ -580,10 +583,12 @@ def _check_assignments(hosts: list[VirtualHost], assigned: _Assigned, reading: _
         if not vhost.ssl or len(drafts) < 2:
             continue
         listed = " and ".join(f"{draft.name} ({draft.declared_at})" for draft in drafts)
+        is_unread = sum(not draft.assumed for draft in drafts) < 2
         finding = reading.error(
-            "domains-on-ssl-vhost",
+            "domains-on-ssl-vhost-unread" if is_unread else "domains-on-ssl-vhost",
             vhost.declared_at,
-            f"{len(drafts)} managed domains match this SSL vhost: {listed}; Apache does not start",
+            f"{len(drafts)} managed domains match this SSL vhost: {listed}; "
+            + (_UNREAD if is_unread else "Apache does not start"),
             "let one managed domain have all names of the vhost, or split the vhost",
             domain=drafts[0].name,
         )

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdconnector.httpd.domains import Interpretation
+from mdconnector.httpd.evaluator import MDCONNECTOR_DEFINES, Assumptions
 from mdconnector.httpd.settings import RULES
 from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import LETS_ENCRYPT, RenewMode, Severity, Window
@@ -198,6 +199,28 @@ def test_two_domains_on_an_ssl_vhost_is_both_domains_fault() -> None:
     assert faults(interpretation) == {
         "a.example.org": ["domains-on-ssl-vhost"],
         "b.example.org": ["domains-on-ssl-vhost"],
+    }
+
+
+ASSUMED = Assumptions(defines=MDCONNECTOR_DEFINES)
+UNREAD = "<IfDefine MDCONNECTOR>\nMDomain b.example.org\n</IfDefine>\n"
+
+
+def test_overlap_that_apache_does_not_see_is_told_apart() -> None:
+    text = f"{CA}MDomain a.example.org b.example.org\n{UNREAD}"
+    assert faults(interpreted(text, assumptions=ASSUMED)) == {
+        "a.example.org": ["overlap-unread"],
+        "b.example.org": ["overlap-unread"],
+    }
+
+
+def test_two_domains_on_an_ssl_vhost_that_apache_does_not_see_are_told_apart() -> None:
+    text = f"{CA}MDomain a.example.org\n{UNREAD}" + vhost(
+        "a.example.org", "ServerAlias b.example.org"
+    )
+    assert faults(interpreted(text, assumptions=ASSUMED)) == {
+        "a.example.org": ["domains-on-ssl-vhost-unread"],
+        "b.example.org": ["domains-on-ssl-vhost-unread"],
     }
 
 

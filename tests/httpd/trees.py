@@ -62,10 +62,14 @@ def servers(text: str) -> Servers:
 
 
 def interpreted(
-    text: str, *, files: Mapping[str, str] | None = None, mod_md_loaded: bool = True
+    text: str,
+    *,
+    files: Mapping[str, str] | None = None,
+    mod_md_loaded: bool = True,
+    assumptions: Assumptions | None = None,
 ) -> Interpretation:
     """Read the managed domains of one file; `files` are those that it names."""
-    directives = evaluated(text).directives
+    directives = evaluated(text, assumptions=assumptions).directives
     return read_domains(
         directives,
         read_servers(directives, server_root=ROOT, main_file=MAIN),

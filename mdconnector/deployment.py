@@ -151,6 +151,8 @@ class _Deployment:
         try:
             if self._wish.command is not None:
                 split_command(self._wish.command)
+            elif self._running is not None:
+                process.require_access(self._running)
         except HttpdError as error:
             return error
         credentials = {candidate.name: candidate.credentials for candidate in candidates}
@@ -322,12 +324,7 @@ class _Deployment:
         problems = promotion.put_back(self._store, promoted.values(), reason=why, now=now)
         repairs = []
         if ended is ReloadOutcome.DIED and self._running is not None:
-            successor = process.start_again(self._running)
-            if successor is None:
-                repairs.append("Apache could not be started again; start it by hand")
-            else:
-                repairs.append(f"Apache was started again as process {successor.pid}")
-                successor.close()
+            repairs.append(_start_again(self._running))
         else:
             self._reload_again()
         for name in promoted:
@@ -395,3 +392,15 @@ class _Deployment:
         if not self._wish.wanted or self._running is None:
             return False
         return self._witness.is_owed(stock, self._running)
+
+
+def _start_again(ended: RunningHttpd) -> str:
+    """Start the httpd that a reload has ended; return how that went."""
+    try:
+        successor = process.start_again(ended)
+    except HttpdError as error:
+        return f"Apache could not be started again: {error}; start it by hand"
+    if successor is None:
+        return "Apache could not be started again; start it by hand"
+    with successor:
+        return f"Apache was started again as process {successor.pid}"

@@ -71,6 +71,9 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _own_test(running: RunningHttpd) -> HttpdError | None:
+    """Have httpd test itself; another user's can't be, since its environment is not readable."""
+    if not running.accessible:
+        return None
     tested = process.config_test(running)
     if tested.ok:
         return None

@@ -185,7 +185,7 @@ def config_test(running: RunningHttpd, *, limit_seconds: float = CONFIG_TEST_SEC
 
     It says nothing about keys and certificates: `-t` never opens them.
     """
-    _require_access(running)
+    require_access(running)
     finished = _ask_itself(running, "-t", limit_seconds=limit_seconds)
     if finished.exit_code == 0:
         return ConfigTest(ok=True, output=printable(finished.output))
@@ -251,7 +251,7 @@ def start_again(
     Returns the new parent, or None where none came up within the limit. One that somebody else has
     started meanwhile counts.
     """
-    _require_access(running)
+    require_access(running)
     deadline = time.monotonic() + limit_seconds
     successor = _await_successor(running, time.monotonic())
     if successor is not None:
@@ -401,12 +401,13 @@ def _may_signal(pidfd: int) -> bool:
     return True
 
 
-def _require_access(running: RunningHttpd) -> None:
+def require_access(running: RunningHttpd) -> None:
+    """Raise HttpdError for the process of another user, which can't be tested nor signalled."""
     if not running.accessible:
         raise HttpdError(
             f"process {running.pid} ({running.executable}) belongs to another user "
             f"than uid {os.geteuid()}",
-            hint="run it as root, or as the user that httpd was started by",
+            hint="run it as root, or let --reload-command do the reload",
         )
 
 
@@ -475,7 +476,7 @@ def _reload_by_signal(
 ) -> tuple[ReloadOutcome, str]:
     if running is None or not running.is_alive():
         return ReloadOutcome.NOT_RUNNING, "httpd is not running"
-    _require_access(running)
+    require_access(running)
     # while somebody else's reload is under way, the next pid file would be that one's
     wait_idle(running)
     before = _stamp(running.pid_file)

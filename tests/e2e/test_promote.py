@@ -6,7 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,9 @@ from cryptography import x509
 
 from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.keys import KeySpec, key_to_pem
+from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC, Authority
-from tests.e2e.command import Finished, run
+from tests.e2e.command import COMMAND, Finished, command_for_anybody, run
 from tests.e2e.estate import key_of, leaf_in, managed_site, served_leaf
 from tests.parts import Apache, Pebble, wait_until
 
@@ -123,7 +126,7 @@ def other_site(folder: Path, *, own_key: bool) -> str:
 
 def expect_waiting(shop: Shop, done: Finished, *blamed: str) -> None:
     """Nothing was swapped nor reloaded, and the message says because of what."""
-    assert (done.exit_code, done.json["reload"]) == (4, "refused"), done.output
+    assert (done.exit_code, done.json.get("reload")) == (4, "refused"), done.output
     domain = done.domain(NAME)
     assert domain["outcome"] == "waiting"
     for words in blamed:
@@ -133,7 +136,7 @@ def expect_waiting(shop: Shop, done: Finished, *blamed: str) -> None:
 
 def expect_served(shop: Shop, done: Finished) -> None:
     """The new set was promoted, and a handshake shows it."""
-    assert (done.exit_code, done.json["reload"]) == (0, "reloaded"), done.output
+    assert (done.exit_code, done.json.get("reload")) == (0, "reloaded"), done.output
     assert (done.domain(NAME)["outcome"], done.domain(NAME)["served"]) == ("promoted", "new")
     assert (shop.live, shop.served, shop.is_staged) == (shop.new, shop.new, False)
 
@@ -155,7 +158,7 @@ def test_many_promoted_names_are_one_reload(make_apache: MakeApache, trusting_ca
     assert run("renew", "--all", config=apache.config).exit_code == 0
     generation = apache.generation
     done = run("promote", "--all", "--reload", "--json", config=apache.config)
-    assert (done.exit_code, done.json["reload"]) == (0, "reloaded"), done.output
+    assert (done.exit_code, done.json.get("reload")) == (0, "reloaded"), done.output
     assert apache.generation != generation
     assert apache.error_log().count("AH00493: SIGUSR1 received") == 1
     for name in names:
@@ -208,7 +211,7 @@ def test_a_set_that_waits_is_told_on_stderr_with_the_line_to_blame(shop: Shop) -
 def test_a_stopped_apache_gets_the_set_and_is_not_started(shop: Shop) -> None:
     shop.apache.stop()
     done = shop.promote("--reload")
-    assert (done.exit_code, done.json["reload"]) == (0, "not-running"), done.output
+    assert (done.exit_code, done.json.get("reload")) == (0, "not-running"), done.output
     assert done.domain(NAME)["outcome"] == "promoted"
     assert shop.live == shop.new
     assert not shop.apache.pid_file.exists()
@@ -232,7 +235,7 @@ def test_a_stale_pid_file_gets_nobody_signalled(shop: Shop, parts_folder: Path, 
             assert process.poll() is None
         finally:
             process.kill()
-    assert (done.exit_code, done.json["reload"]) == (0, "not-running"), done.output
+    assert (done.exit_code, done.json.get("reload")) == (0, "not-running"), done.output
     assert shop.live == shop.new
     assert process.returncode == -signal.SIGKILL
 
@@ -258,7 +261,7 @@ def test_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_that_shows_th
 
     done = run("promote", NAME, "--reload", "--json", config=apache.config)
 
-    assert (done.exit_code, done.json["reload"]) == (4, "reloaded"), done.output
+    assert (done.exit_code, done.json.get("reload")) == (4, "reloaded"), done.output
     domain = done.domain(NAME)
     assert (domain["outcome"], domain["served"]) == ("promoted", "old")
     line = site.split("\n").index(inside.partition("\n")[0]) + 1
@@ -277,7 +280,7 @@ def test_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_that_shows_th
 def test_a_promotion_without_reload_owes_one(shop: Shop) -> None:
     with shop.reloaded(times=0):
         done = shop.promote()
-    assert (done.exit_code, done.json["reload"]) == (0, "not-requested")
+    assert (done.exit_code, done.json.get("reload")) == (0, "not-requested")
     assert done.domain(NAME)["outcome"] == "promoted"
     assert (shop.live, shop.served) == (shop.new, shop.old)
 
@@ -305,7 +308,7 @@ def test_a_reload_command_replaces_the_signal(shop: Shop) -> None:
 def test_a_reload_command_that_fails_leaves_a_reload_owed(shop: Shop) -> None:
     with shop.reloaded(times=0):
         done = shop.promote("--reload-command", "/bin/sh -c 'echo no way; exit 3'")
-    assert (done.exit_code, done.json["reload"]) == (4, "failed"), done.output
+    assert (done.exit_code, done.json.get("reload")) == (4, "failed"), done.output
     domain = done.domain(NAME)
     assert (domain["outcome"], domain["served"]) == ("promoted", "old")
     assert "ended with exit code 3: no way" in domain["error"]["detail"]
@@ -334,7 +337,7 @@ def test_a_reload_command_for_a_shell_is_a_usage_error_and_nothing_is_done(shop:
 
 def expect_rolled_back(shop: Shop, done: Finished) -> None:
     """The old set is back, live and in a handshake, and the new one is kept as refused."""
-    assert (done.exit_code, done.json["reload"]) == (4, "failed"), done.output
+    assert (done.exit_code, done.json.get("reload")) == (4, "failed"), done.output
     assert done.domain(NAME)["outcome"] == "rolled-back"
     assert shop.live == shop.old
     assert not shop.is_staged
@@ -365,12 +368,17 @@ def test_an_apache_that_the_new_set_ends_is_started_again_with_the_old_one(
     expect_rolled_back(shop, done)
     error = done.domain(NAME)["error"]
     assert str(parent) in error["detail"]
-    assert f"mdconnector renew {NAME} --force" in error["hint"]
+    command = ("promote", NAME, "--reload", "--force")
+    assert f"mdconnector {' '.join(command)}" in error["hint"]
 
-    again = shop.promote("--reload")
-    assert again.exit_code == 0, again.output
-    assert again.domain(NAME)["outcome"] == "nothing-staged"
-    assert shop.served == shop.old
+    with shop.reloaded(times=0):
+        again = shop.promote("--reload")
+    assert again.domain(NAME)["outcome"] != "promoted", "only --force promotes it again"
+    assert (shop.live, shop.served) == (shop.old, shop.old)
+
+    shop.apache.write_site("shop", managed_site(NAME, keys="RSA 2048"))
+    with shop.reloaded(times=1):
+        expect_served(shop, run(*command, "--json", config=shop.apache.config))
 
 
 def test_an_address_that_completes_no_handshake_any_more_gets_the_old_set_back(
@@ -393,3 +401,102 @@ def test_an_address_that_completes_no_handshake_any_more_gets_the_old_set_back(
         assert not marker.exists(), "the command was to be called twice"
         expect_rolled_back(shop, done)
     assert f"{NAME} at {apache.address}:{apache.ssl_port}" in done.domain(NAME)["error"]["detail"]
+
+
+# --- an ordinary user's store, and an Apache that root has started -----------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A store that an ordinary user owns, with a set of his in staging, and root's Apache."""
+
+    apache: Apache
+    credential: Credential
+
+    def promote(self, *options: str) -> Finished:
+        """Promote as the user."""
+        with command_for_anybody() as (python, environment, handles):
+            return run(
+                *("promote", NAME, "--json", *options),
+                config=self.apache.config,
+                command=(python, *COMMAND[1:]),
+                environment=environment,
+                user=NOBODY,
+                handles=handles,
+            )
+
+
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs two users: run as root")
+
+
+@pytest.fixture
+def tenant(make_apache: MakeApache, parts_folder: Path) -> Tenant:
+    store = parts_folder / "md"
+    folder = store / "domains" / NAME
+    site = (
+        f"<IfDefine MDCONNECTOR>\nMDPrivateKeys secp256r1\nMDomain {NAME}\n</IfDefine>\n"
+        f'<IfFile "{folder}/{EC_SPEC.pubcert_name}">\n'
+        f"<VirtualHost *:${{HTTPS_PORT}}>\nServerName {NAME}\nSSLEngine on\n"
+        f"SSLCertificateFile {folder}/{EC_SPEC.pubcert_name}\n"
+        f"SSLCertificateKeyFile {folder}/{EC_SPEC.privkey_name}\n</VirtualHost>\n</IfFile>\n"
+    )
+    apache = make_apache(sites={"shop": site}, mod_md=False, store=store).start()
+    credential = AUTHORITY.credential((NAME,))
+    made = Store.open(
+        store,
+        httpd_user_uid=NOBODY,
+        httpd_group_gid=None,
+        mod_md_loaded=False,
+        create=True,
+    )
+    assert made is not None
+    made.close()
+    staging = store / "staging" / NAME
+    staging.mkdir(parents=True)
+    put(staging, credential)
+    for path in (store, *store.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    return Tenant(apache, credential)
+
+
+@needs_root
+def test_an_apache_of_another_user_lets_the_set_wait(tenant: Tenant) -> None:
+    generation = tenant.apache.generation
+    done = tenant.promote("--reload")
+    assert (done.exit_code, done.json.get("reload")) == (4, "refused"), done.output
+    domain = done.domain(NAME)
+    assert domain["outcome"] == "waiting"
+    assert f"process {tenant.apache.pid}" in domain["error"]["detail"]
+    assert "--reload-command" in domain["error"]["hint"]
+    assert not (tenant.apache.store / "domains" / NAME).exists()
+    assert tenant.apache.generation == generation
+
+
+@needs_root
+def test_a_reload_command_reloads_an_apache_of_another_user(
+    tenant: Tenant, parts_folder: Path
+) -> None:
+    desk = parts_folder / "desk"
+    desk.mkdir()
+    os.chown(desk, NOBODY, NOBODY)
+    asked, answered, is_over = desk / "asked", desk / "answered", threading.Event()
+    script = parts_folder / "reload"
+    script.write_text(f"#!/bin/sh\ntouch {asked}\nwhile [ ! -e {answered} ]; do sleep 0.05; done\n")
+    script.chmod(0o755)
+
+    def reload_when_asked() -> None:  # what sudo would do
+        wait_until(lambda: asked.exists() or is_over.is_set(), "the command", seconds=60)
+        if asked.exists():
+            tenant.apache.graceful()
+            answered.touch()
+
+    with ThreadPoolExecutor() as pool:
+        helper = pool.submit(reload_when_asked)
+        done = tenant.promote("--reload-command", str(script))
+        is_over.set()
+        helper.result()
+
+    assert (done.exit_code, done.json.get("reload")) == (0, "reloaded"), done.output
+    assert (done.domain(NAME)["outcome"], done.domain(NAME)["served"]) == ("promoted", "new")
+    assert served_leaf(tenant.apache, NAME) == tenant.credential.chain[0]

@@ -30,33 +30,35 @@ if TYPE_CHECKING:
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _Function = Callable[..., Any]
+_PATH = click.Path(readable=False, path_type=Path)
+"""whether it may be read is told by whoever reads it, with the exit code that belongs to it"""
 
 _GLOBAL_OPTIONS = (
     click.option(
         "--config",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=_PATH,
         envvar="MDCONNECTOR_CONFIG",
         help="Apache's main configuration file.",
     ),
     click.option(
         "--sites",
         metavar="DIR",
-        type=click.Path(path_type=Path),
+        type=_PATH,
         envvar="MDCONNECTOR_SITES",
         help="Read only the *.conf files of this folder.",
     ),
     click.option(
         "--store",
         metavar="DIR",
-        type=click.Path(path_type=Path),
+        type=_PATH,
         envvar="MDCONNECTOR_STORE",
         help="mod_md's store, instead of what MDStoreDir says.",
     ),
     click.option(
         "--httpd",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=_PATH,
         envvar="MDCONNECTOR_HTTPD",
         help="Apache's executable.",
     ),

@@ -142,7 +142,7 @@ def order(
             stocks, repairs = _take_stock_and_mend(configuration, store, domains, clock())
             plans = _plan_all(configuration, store, stocks, options)
             repairs += _clear_staging(store, stocks, plans)
-            outcomes = _work_off(configuration, store, plans, rules, clock, say)
+            outcomes = _work_off(configuration, store, plans, rules, clock)
             run = _order_run(options, outcomes, repairs, clock())
             return tell_of_order(run, store, configuration.ownerless_errors, stocks, clock())
 
@@ -170,7 +170,6 @@ def _work_off(
     plans: Sequence[Job | OrderOutcome],
     rules: Rules,
     clock: Clock,
-    say: Say,
 ) -> list[OrderOutcome]:
     """Do the jobs among the plans, most urgent first; outcomes come in the plans' order."""
     jobs = sort_jobs(one for one in plans if isinstance(one, Job))
@@ -180,7 +179,7 @@ def _work_off(
         from mdconnector.ordering import order_certificates
 
         done = order_certificates(
-            jobs, store=store, configuration=configuration, rules=rules, clock=clock, say=say
+            jobs, store=store, configuration=configuration, rules=rules, clock=clock
         )
         outcomes |= {outcome.name: outcome for outcome in done}
     return [outcomes[_name_of(one)] for one in plans]

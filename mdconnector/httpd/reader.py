@@ -31,7 +31,7 @@ class DiskReader:
         raw = to_bytes(path)
         try:
             if not stat.S_ISREG(os.stat(raw).st_mode):  # noqa: PTH116 - a path of any bytes
-                raise ConfigurationError("not a regular file", at=path)
+                raise _irregular(path)
             return _read_regular(raw, path).decode("utf-8", "surrogateescape")
         except OSError as error:
             raise _unreadable(path, error) from error
@@ -65,12 +65,14 @@ def _read_regular(raw: bytes, path: str) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError("not a regular file", at=path)
+            raise _irregular(path)
         content = os.read(descriptor, min(status.st_size, MAX_FILE_BYTES) + 1)
         while part := os.read(descriptor, 1024 * 1024):
             content += part
             if len(content) > MAX_FILE_BYTES:
-                raise ConfigurationError("larger than 64 MiB", at=path)
+                raise ConfigurationError(
+                    "larger than 64 MiB", at=path, hint="no configuration is: see what it is"
+                )
         return content
     finally:
         os.close(descriptor)
@@ -82,6 +84,11 @@ def _kind_of(entry: os.DirEntry[bytes]) -> EntryKind:
     if entry.is_file(follow_symlinks=False):
         return EntryKind.FILE
     return EntryKind.FOLDER if entry.is_dir(follow_symlinks=False) else EntryKind.OTHER
+
+
+def _irregular(path: str) -> ConfigurationError:
+    hint = "name a file that can be read to its end"
+    return ConfigurationError("not a regular file", at=path, hint=hint)
 
 
 def _unreadable(path: str, error: OSError) -> ConfigurationError:

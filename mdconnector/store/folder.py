@@ -65,7 +65,11 @@ class Folder:
         try:
             return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), str(path))
         except NotADirectoryError:
-            raise StoreError("it is not a folder", path=str(path)) from None
+            raise StoreError(
+                "it is not a folder",
+                path=str(path),
+                hint="name the store's folder with --store or MDStoreDir",
+            ) from None
         except OSError as error:
             raise store_error(error, str(path), "cannot be opened") from error
 

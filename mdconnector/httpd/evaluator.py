@@ -66,6 +66,8 @@ class Evaluation:
     findings: tuple[Finding, ...]
     modules: frozenset[str]
     """identifiers and source names of what is loaded at the end"""
+    module_files: Mapping[str, str]
+    """by identifier: the absolute path that LoadModule names"""
     defines: Mapping[str, str]
     """what <IfDefine> knows, with the value of those that have one, else \"\""""
     server_root: str
@@ -103,6 +105,7 @@ def evaluate(
         directives=tuple(run.directives),
         findings=tuple(run.findings),
         modules=frozenset(run.modules),
+        module_files=run.module_files,
         defines={name: run.values.get(lower_ascii(name), "") for name in run.defines},
         server_root=run.server_root,
         runtime_folder=run.runtime_folder,
@@ -147,6 +150,7 @@ def _is_definable(run: Reading, file: FileReading, name: str) -> bool:
 def _load_module(run: Reading, file: FileReading, args: str) -> None:
     words = run.take(file, args, name="LoadModule", least=2, most=2)
     if words is not None:
+        run.module_files.setdefault(words[0], merge_path(run.server_root, words[1]) or words[1])
         run.add_module(words[0], source_name(*words))
 
 

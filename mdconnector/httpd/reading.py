@@ -131,6 +131,7 @@ class Reading:
         self.server_root = merge_path("/", world.server_root) or world.server_root
         self.runtime_folder: str | None = None
         self.modules = set(world.modules)
+        self.module_files: dict[str, str] = {}
         self.defines = dict.fromkeys(world.defines)
         """what <IfDefine> knows"""
         self.values: dict[str, str] = {}

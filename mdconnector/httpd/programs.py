@@ -26,6 +26,7 @@ CLEAN_ENVIRONMENT: Mapping[str, str] = {"PATH": PROGRAM_PATH, "LC_ALL": "C", "HO
 
 _SHELL_WORDS = frozenset({"&&", "||", ";", "|", "&", ">", ">>", "<", "2>&1"})
 _MAX_OUTPUT_BYTES = 64 * 1024
+_MAX_DUMP_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ class Finished:
 
     exit_code: int | None
     output: str
-    """standard output and error together, the first 64 KiB; not yet safe to print"""
+    """standard output, and standard error unless that is kept apart; not yet safe to print"""
+    errors: str = ""
+    """standard error where it is kept apart"""
 
 
 def split_command(command: str) -> tuple[str, ...]:
@@ -73,33 +76,66 @@ def run_program(
     directory: Path = Path("/"),
     limit_seconds: float,
 ) -> Finished:
-    """Run a program to its end; at the limit its whole process group is killed.
+    """Run a program to its end, and keep the first 64 KiB of what it says.
 
-    Raises HttpdError where it cannot be started. What it leaves running is not waited for.
+    At the limit its whole process group is killed. Raises HttpdError where it cannot be started.
+    What it leaves running is not waited for.
     """
+    program = _start(arguments, environment, directory, errors_to=subprocess.STDOUT)
+    code, output = _await_end(program, limit_seconds, _MAX_OUTPUT_BYTES)
+    return Finished(code, output.decode(errors="replace"))
+
+
+def dump_of(
+    arguments: Sequence[str], *, environment: Mapping[str, str], limit_seconds: float
+) -> Finished:
+    """Run a program as `run_program` does, for a long text on standard output alone.
+
+    Bytes that are not UTF-8 become surrogates. Raises HttpdError where it cannot be started.
+    """
+    with open(os.memfd_create("errors"), "w+b") as errors:  # noqa: PTH123 - it has no path
+        program = _start(arguments, environment, Path("/"), errors_to=errors.fileno())
+        code, output = _await_end(program, limit_seconds, _MAX_DUMP_BYTES)
+        errors.seek(0)
+        said = errors.read(_MAX_OUTPUT_BYTES)
+    return Finished(
+        code, output.decode(errors="surrogateescape"), said.decode(errors="surrogateescape")
+    )
+
+
+def _start(
+    arguments: Sequence[str], environment: Mapping[str, str], directory: Path, *, errors_to: int
+) -> subprocess.Popen[bytes]:
     try:
-        program = subprocess.Popen(
+        return subprocess.Popen(
             list(arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=errors_to,
             env=dict(environment),
             cwd=directory,
             start_new_session=True,
         )
     except OSError as error:
         raise HttpdError(f"cannot run {printable(str(arguments[0]))}: {error.strerror}") from error
+
+
+def _await_end(
+    program: subprocess.Popen[bytes], limit_seconds: float, max_bytes: int
+) -> tuple[int | None, bytes]:
     with program:
-        output, ended = _collect(program, time.monotonic() + limit_seconds)
+        output, ended = _collect(program, time.monotonic() + limit_seconds, max_bytes)
         if not ended:
             # not yet waited for, so the group's number is still its own
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(program.pid, signal.SIGKILL)
         code = program.wait()
-    return Finished(code if ended else None, output.decode(errors="replace"))
+    return (code if ended else None), output
 
 
-def _collect(program: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bool]:
+def _collect(
+    program: subprocess.Popen[bytes], deadline: float, max_bytes: int
+) -> tuple[bytes, bool]:
     """Read the output until the program itself has ended; a child of it may keep the pipe open."""
     assert program.stdout is not None  # noqa: S101 - asked for above; for the type checker
     pipe = program.stdout.fileno()
@@ -112,18 +148,18 @@ def _collect(program: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, 
             selector.register(pidfd, selectors.EVENT_READ)
             while (left := deadline - time.monotonic()) > 0:
                 ready = {key.fd for key, _ in selector.select(left)}
-                if pipe in ready and not _drain(pipe, output):
+                if pipe in ready and not _drain(pipe, output, max_bytes):
                     selector.unregister(pipe)
                 if pidfd in ready:
-                    _drain(pipe, output)
+                    _drain(pipe, output, max_bytes)
                     return bytes(output), True
     finally:
         os.close(pidfd)
     return bytes(output), False
 
 
-def _drain(pipe: int, output: bytearray) -> bool:
-    """Take what the pipe holds now, keeping the first 64 KiB; False at its end."""
+def _drain(pipe: int, output: bytearray, max_bytes: int) -> bool:
+    """Take what the pipe holds now, keeping the first `max_bytes`; False at its end."""
     for _ in range(64):
         try:
             chunk = os.read(pipe, 65536)
@@ -131,5 +167,5 @@ def _drain(pipe: int, output: bytearray) -> bool:
             return True
         if not chunk:
             return False
-        output += chunk[: _MAX_OUTPUT_BYTES - len(output)]
+        output += chunk[: max_bytes - len(output)]
     return True

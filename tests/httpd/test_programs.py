@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from mdconnector.errors import HttpdError, UsageError
-from mdconnector.httpd.programs import PROGRAM_PATH, command_words, run_program, split_command
+from mdconnector.httpd.programs import (
+    PROGRAM_PATH,
+    command_words,
+    dump_of,
+    run_program,
+    split_command,
+)
 from tests.parts.processes import is_alive, wait_until
 
 
@@ -57,6 +63,17 @@ def test_output_is_capped() -> None:
 
     assert finished.exit_code == 0
     assert len(finished.output) == 64 * 1024
+
+
+def test_a_dump_is_long_as_it_was_written_and_free_of_error_messages() -> None:
+    script = r"printf 'caf\351'; echo oops >&2; yes | head -c 1000000"
+
+    finished = dump_of(("/bin/sh", "-c", script), environment={}, limit_seconds=60)
+
+    assert len(finished.output) == 1000004
+    assert finished.output.startswith("caf\udce9y\n")
+    assert finished.errors == "oops\n"
+    assert finished.exit_code == 0
 
 
 def test_a_program_that_is_not_there_is_an_error() -> None:

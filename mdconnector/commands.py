@@ -106,8 +106,12 @@ def scan(configuration: Configuration, names: Sequence[str]) -> ScanResult:
 def status(configuration: Configuration, names: Sequence[str], now: datetime) -> StatusResult:
     """Show every domain's certificates, most urgent first."""
     domains = select(configuration, names)
-    with _open_store(configuration, read_only=True) as store:
-        stocks = take_stock(store, domains, now)
+    try:
+        with _open_store(configuration, read_only=True) as store:
+            stocks = take_stock(store, domains, now)
+    except StoreError as error:
+        # status tells how things stand, and this is how they stand for each domain
+        stocks = tuple(replace(one, trouble=error) for one in take_stock(None, domains, now))
     return StatusResult(most_urgent_first([status_of(stock) for stock in stocks]), now)
 
 

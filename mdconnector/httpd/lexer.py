@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 WHITE_SPACE = " \t\n\v\f\r"
 MAX_LINE_BYTES = 16 * 1024 * 1024
+LONG_LINE = MAX_LINE_BYTES // 4
+"""characters from which on a line's bytes are counted: none is longer than four of them"""
 FIRST_BUFFER_BYTES = 206
 """what fits in httpd's line buffer before it first grows (on 64 bits)"""
 
@@ -111,7 +113,7 @@ class LineSource:
         if "\0" in text:
             lines = [_cut_at_nul(line) for line in lines]
         source = cls(name, lines, last_line_ends=last_line_ends)
-        if len(text) > MAX_LINE_BYTES:
+        if len(text) >= LONG_LINE:
             source.plain_lines = min(source.plain_lines, _first_long(lines))
         return source
 
@@ -127,7 +129,7 @@ def _cut_at_nul(line: str) -> str:
 
 
 def _first_long(lines: list[str]) -> int:
-    return next((i for i, line in enumerate(lines) if len(line) > MAX_LINE_BYTES), len(lines))
+    return next((i for i, line in enumerate(lines) if len(line) >= LONG_LINE), len(lines))
 
 
 class LineStream:

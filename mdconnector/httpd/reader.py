@@ -33,7 +33,7 @@ class DiskReader:
             if not stat.S_ISREG(os.stat(raw).st_mode):  # noqa: PTH116 - a path of any bytes
                 raise _irregular(path)
             return _read_regular(raw, path).decode("utf-8", "surrogateescape")
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
 
     def kind(self, path: str) -> EntryKind | None:
@@ -56,7 +56,7 @@ class DiskReader:
                 ]
         except FileNotFoundError:
             return None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
 
 
@@ -67,12 +67,11 @@ def _read_regular(raw: bytes, path: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise _irregular(path)
         content = os.read(descriptor, min(status.st_size, MAX_FILE_BYTES) + 1)
-        while part := os.read(descriptor, 1024 * 1024):
+        while len(content) <= MAX_FILE_BYTES and (part := os.read(descriptor, 1024 * 1024)):
             content += part
-            if len(content) > MAX_FILE_BYTES:
-                raise ConfigurationError(
-                    "larger than 64 MiB", at=path, hint="no configuration is: see what it is"
-                )
+        if len(content) > MAX_FILE_BYTES:
+            hint = "no configuration is: see what it is"
+            raise ConfigurationError("larger than 64 MiB", at=path, hint=hint)
         return content
     finally:
         os.close(descriptor)
@@ -91,9 +90,10 @@ def _irregular(path: str) -> ConfigurationError:
     return ConfigurationError("not a regular file", at=path, hint=hint)
 
 
-def _unreadable(path: str, error: OSError) -> ConfigurationError:
+def _unreadable(path: str, error: OSError | ValueError) -> ConfigurationError:
+    reason = error.strerror if isinstance(error, OSError) else None
     return ConfigurationError(
-        (error.strerror or str(error)).lower(), at=path, hint="check the path and who may read it"
+        (reason or str(error)).lower(), at=path, hint="check the path and who may read it"
     )
 
 
@@ -118,12 +118,17 @@ def read_environment(envvars: Path, base: Mapping[str, str]) -> dict[str, str]:
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigurationError(
-            "cannot be sourced by sh", at=str(envvars), hint=f"run: sh -c '. {envvars}'"
-        ) from error
+        raise _unsourced(envvars) from error
+    if not answer.stdout:
+        raise _unsourced(envvars)
     entries = answer.stdout.decode("utf-8", "surrogateescape").split("\0")
     pairs = (entry.partition("=") for entry in entries if entry)
     return {name: value for name, _, value in pairs if name not in _NOT_OURS}
+
+
+def _unsourced(envvars: Path) -> ConfigurationError:
+    hint = f"see what it does: sh -xc '. {envvars}'"
+    return ConfigurationError("cannot be sourced by sh", at=str(envvars), hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,7 @@ def read_program(httpd: Path) -> Program | None:
     """
     try:
         content = _read_regular(to_bytes(str(httpd)), str(httpd))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(str(httpd), error) from error
     version = _VERSION.search(content)
     if version is None:

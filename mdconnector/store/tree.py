@@ -238,6 +238,14 @@ class Store:
         return tuple(self._findings())
 
     def _findings(self) -> Iterator[Finding]:
+        if self.base.stat(STORE_FILE) is not None:
+            try:
+                self.passphrase()
+            except StoreError as error:
+                if not error.unreadable:
+                    message = f"{error.message}; Apache with mod_md does not start"
+                    hint = error.hint or _HINT_RESTORE
+                    yield Finding("store", Severity.ERROR, error.path, message, hint)
         if self.base.status().st_mode & stat.S_IRWXO:
             group = self.owners.httpd_gid
             owner = f"chgrp {_group_name(group)} {self.path} && " if group is not None else ""

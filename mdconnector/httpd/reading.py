@@ -155,10 +155,11 @@ class Reading:
         *,
         severity: Severity = Severity.ERROR,
     ) -> None:
-        """Note something that httpd refuses, or gets wrong without a word."""
+        """Note something that httpd refuses, or gets wrong without a word; line 0 is the file."""
         if at.used_at:
             message += ", in the macro used at " + ", ".join(map(str, at.used_at))
-        self.findings.append(Finding(code, severity, str(at), message, hint))
+        place = str(at) if at.line else at.file
+        self.findings.append(Finding(code, severity, place, message, hint))
 
     def read_commands(self, commands: tuple[str, ...]) -> None:
         """Read the directives of -C or -c."""

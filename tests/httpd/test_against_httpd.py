@@ -47,7 +47,7 @@ _PARTICULAR = {
     "deeply nested conditions": (
         b"<IfModule core.c>\n" * 60 + b"UnsetEnv a\n" + b"</IfModule>\n" * 60
     ),
-    "unclosed all the way": b"<IfModule core.c>\n<VirtualHost *:80>\n<IfModule core.c>\n<Files a>\n",
+    "unclosed all the way": b"<IfModule core.c>\n<VirtualHost *:80>\n<IfModule core.c>\n<If 1>\n",
     "use across conditions": (
         b"<Macro M>\n<IfModule core.c>\n<Macro N>\nUnsetEnv n\n</Macro>\n</Macro>\n"
         b"Use M\nUse N\n</IfModule>\nUse N\n\n"

@@ -213,8 +213,11 @@ class _Deployment:
             else:
                 promoted[name] = result
         notes = promotion.finish(self._store, promoted)
-        for name in promoted:
-            outcomes[name] = self._promoted(by_name[name], notes.get(name, ()))
+        for one in prepared:
+            if one.name in promoted:
+                moved = tuple(f"{name} went to the archive" for name in one.left_behind)
+                remarks = (*moved, *notes.get(one.name, ()))
+                outcomes[one.name] = self._promoted(by_name[one.name], remarks)
         return outcomes, promoted
 
     def _prepare(self, candidate: Candidate) -> promotion.Prepared:

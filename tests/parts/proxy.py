@@ -6,13 +6,16 @@ conversation comes back through here; no body needs rewriting.
 
 from __future__ import annotations
 
+import base64
 import http.client
+import json
 import re
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,33 +63,63 @@ class Substitute:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Let the CA answer, and send what a function makes of its body."""
+
+    change: Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Hang:
     """Say nothing until the proxy is stopped; the CA never hears of the request."""
 
 
-Action = Canned | Reset | DropAfter | Truncate | Substitute | Hang
+@dataclass(slots=True)
+class Late:
+    """Let the CA do it, and keep its answer back until it is released.
+
+    `is_done` tells that the CA has done it.
+    """
+
+    release: threading.Event = field(default_factory=threading.Event)
+    is_done: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Drip:
+    """Let the CA answer, and send the body byte by byte with a pause before each."""
+
+    pause_seconds: float
+
+
+Action = Canned | Reset | DropAfter | Truncate | Substitute | Rewrite | Hang | Late | Drip
 
 
 @dataclass(slots=True)
 class Rule:
     """What to do with requests that match; `nth` (from 1) picks one of them, None all.
 
+    `payload` is searched for in what the request's JWS carries; so many as `after` says pass first.
     `hits` counts how often the action was taken, so that a test can prove its fault happened.
     """
 
     action: Action
     path: str = ""
     method: str = ""
+    payload: str = ""
     nth: int | None = None
+    after: int = 0
     seen: int = 0
     hits: int = 0
 
-    def takes(self, method: str, path: str) -> bool:
+    def takes(self, method: str, path: str, payload: str = "") -> bool:
         """Count a request and tell whether the action is to be taken."""
         if not (re.search(self.path, path) and re.fullmatch(self.method or ".*", method)):
             return False
+        if not re.search(self.payload, payload):
+            return False
         self.seen += 1
-        taken = self.nth in {None, self.seen}
+        taken = self.nth in {None, self.seen} and self.seen > self.after
         self.hits += taken
         return taken
 
@@ -101,6 +134,7 @@ class FaultingProxy:
         self.pebble = pebble
         self.rules = list(rules)
         self.requests: list[Request] = []
+        self.payloads: list[str] = []
         self.lock = threading.Lock()
         self.is_stopped = threading.Event()
         self.upstream_tls = ssl.create_default_context(cafile=str(pebble.ca_file))
@@ -122,11 +156,27 @@ class FaultingProxy:
         text = self.pebble.directives(kid).replace(self.pebble.directory_url, self.directory_url)
         return text.replace(str(self.pebble.ca_file), str(self.ca_file))
 
-    def rule_for(self, method: str, path: str) -> Rule | None:
+    def rule_for(self, method: str, path: str, payload: str) -> Rule | None:
         """Note a request and return the first rule whose action is to be taken."""
         with self.lock:
             self.requests.append(Request(method, path))
-            return next((rule for rule in self.rules if rule.takes(method, path)), None)
+            self.payloads.append(payload)
+            return next((rule for rule in self.rules if rule.takes(method, path, payload)), None)
+
+    def count(self, path: str, payload: str = "") -> int:
+        """Return how many requests to a path carried something that matches."""
+        with self.lock:
+            return sum(
+                re.search(path, request.path) is not None and re.search(payload, text) is not None
+                for request, text in zip(self.requests, self.payloads, strict=True)
+            )
+
+    def expect(self, *rules: Rule) -> None:
+        """Begin anew: with these rules alone, and nothing counted."""
+        with self.lock:
+            self.rules[:] = rules
+            self.requests.clear()
+            self.payloads.clear()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -164,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        rule = self.server.proxy.rule_for(self.command, self.path)
+        rule = self.server.proxy.rule_for(self.command, self.path, _payload_of(body))
         match rule.action if rule else None:
             case Canned(status, answer, headers):
                 self._send(status, {"Content-Type": "application/problem+json", **headers}, answer)
@@ -189,7 +239,22 @@ class _Handler(BaseHTTPRequestHandler):
             case Substitute(pattern, replacement, changed):
                 answer = re.sub(pattern, replacement, answer)
                 headers = {**headers, **changed}
+            case Rewrite(change):
+                answer = change(answer)
+            case Late(release, is_done):
+                is_done.set()
+                release.wait()
+            case Drip(pause_seconds):
+                self._send(status, headers | {"Content-Length": str(len(answer))}, b"")
+                self._drip(answer, pause_seconds)
+                return
         self._send(status, headers, answer)
+
+    def _drip(self, body: bytes, pause_seconds: float) -> None:
+        for byte in body:
+            time.sleep(pause_seconds)
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
 
     def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         proxy = self.server.proxy
@@ -220,6 +285,15 @@ class _Handler(BaseHTTPRequestHandler):
         linger_zero = struct.pack("ii", 1, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_zero)
         socket.socket.close(self.connection)
+
+
+def _payload_of(body: bytes) -> str:
+    """Return what a JWS carries, as text; empty where the body is none."""
+    try:
+        text = str(json.loads(body)["payload"])
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 _OURS = frozenset({"Content-Length", "Transfer-Encoding", "Connection", "Date"})

@@ -1,0 +1,153 @@
+"""Sites whose CA stands behind the faulting proxy, with the real command in this process or apart.
+
+Rules: one proxy and one Pebble for the session, so that a warm account stays warm; each test begins
+with rules of its own. Times that are minutes in real life are made short by setting the constants
+that hold them, here and in `HASTY`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from unittest import mock
+
+from mdconnector import cli
+from mdconnector.acme import resources, session
+from tests.e2e.command import Finished, clean_environment
+from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
+from tests.parts import FaultingProxy
+
+PROVEN = "proven.example.org"
+"""a name that the CA has seen proof of: orders for it come `ready`"""
+ORDER = r"^/order-plz$"
+READ = r"^/my-order/"
+FINALIZE = r"^/finalize-order/"
+CERTIFICATE = r"^/certZ/"
+AUTHORIZATION = r"^/authZ/"
+CHALLENGE = r"^/chalZ/"
+ACCOUNT = r"^/sign-me-up$"
+BINDING = "externalAccountBinding"
+
+LATER = timedelta(hours=1)
+"""when cron comes again"""
+SHORT_WAITS = (0.01, 0.02)
+SHORT_READ_TIMEOUT = 1.5
+HASTY = (
+    sys.executable,
+    "-c",
+    "from mdconnector.acme import session; from mdconnector.cli import main; "
+    f"session.RETRY_WAITS_SECONDS = {SHORT_WAITS}; "
+    f"session.READ_TIMEOUT_SECONDS = {SHORT_READ_TIMEOUT}; main()",
+)
+"""the command with short times"""
+
+
+class SitesBehindProxy(PlainSites):
+    """Sites that know the CA by the proxy's address alone."""
+
+    def __init__(self, folder: Path, proxy: FaultingProxy) -> None:
+        self.proxy = proxy
+        super().__init__(folder)
+
+    def add(
+        self, name: str, changes: Mapping[str, str | None] | None = None, *, more: str = ""
+    ) -> Path:
+        """Write the file of one domain."""
+        return self.write(name, ssl_site(name, self.settings(changes), more=more))
+
+    def settings(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        """Return what a managed domain needs for this CA."""
+        own = {
+            "MDCertificateAuthority": self.proxy.directory_url,
+            "MDCACertificateFile": str(self.proxy.ca_file),
+        }
+        return settings_for(self.proxy.pebble, own | dict(changes or {}))
+
+    def copy(self, folder: Path) -> SitesBehindProxy:
+        """Copy everything with modes and owners."""
+        self.copy_to(folder)
+        return SitesBehindProxy(folder, self.proxy)
+
+    def here(self, *arguments: str | Path, later: timedelta = timedelta()) -> Finished:
+        """Run the command in this process, with short times, `later` by the clock."""
+        words = tuple(str(one) for one in (*arguments, "--sites", self.sites))
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            _short_times(),
+            _as_a_process("mdconnector", *words),
+            _clock_ahead(later),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = _exit_code()
+        return Finished(words, code, out.getvalue(), err.getvalue())
+
+    @contextlib.contextmanager
+    def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start the command as a process of its own, with short times; it is ended at the end."""
+        with subprocess.Popen(
+            [*HASTY, *arguments, "--sites", str(self.sites)],
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def note(self, name: str, *path: str) -> Path:
+        """Return a path below the folder that holds what is being obtained for a domain."""
+        return self.store.joinpath("mdconnector", "pending", name, *path)
+
+    def account(self) -> dict[str, bytes]:
+        """Return every file of the accounts, registered and under way."""
+        folders = (self.store / "accounts", self.store / "mdconnector" / "accounts")
+        files = [file for one in folders for file in one.rglob("*") if file.is_file()]
+        return {str(file.relative_to(self.store)): file.read_bytes() for file in sorted(files)}
+
+
+@contextlib.contextmanager
+def _short_times() -> Iterator[None]:
+    with (
+        mock.patch.object(session, "RETRY_WAITS_SECONDS", SHORT_WAITS),
+        mock.patch.object(session, "READ_TIMEOUT_SECONDS", SHORT_READ_TIMEOUT),
+        mock.patch.object(resources, "POLITE_POLL_SECONDS", 0.3),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _as_a_process(*words: str) -> Iterator[None]:
+    """Give back what the command sets for its process."""
+    mask = os.umask(0o022)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with mock.patch.object(sys, "argv", list(words)):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        os.umask(mask)
+
+
+@contextlib.contextmanager
+def _clock_ahead(by: timedelta) -> Iterator[None]:
+    now = cli._now
+    with mock.patch.object(cli, "_now", lambda: now() + by):
+        yield
+
+
+def _exit_code() -> int:
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1

@@ -148,19 +148,29 @@ def program(context: click.Context, /, **options: Any) -> None:
 
 @program.command(context_settings=HELP)
 @_NAMES
+@click.option(
+    "--tree", "shows_tree", is_flag=True, help="Print every directive in force, and where it is."
+)
+@click.option("--verify", "verifies", is_flag=True, help="Have Apache itself read it, and compare.")
 @_JSON
 @_takes_global_options
-def scan(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def scan(names: tuple[str, ...], *, shows_tree: bool, verifies: bool, **options: Any) -> None:
     """Show the managed domains that Apache's configuration declares, and what is wrong with them.
+
+    Contacts nobody and writes nothing. --verify runs Apache's executable, which reads its
+    configuration, looks up host names in <VirtualHost>, if there are any, and ends.
 
     \b
     mdconnector scan
     mdconnector scan shop.example.org --json
+    mdconnector scan --tree
     """
     from mdconnector import commands
 
     configuration = _loader(options)()
-    _finish(commands.scan(configuration, names), options, as_json=as_json)
+    httpd = commands.httpd_to_ask(configuration, options["httpd"]) if verifies else None
+    result = commands.scan(configuration, names, _now(), shows_tree=shows_tree, asked_httpd=httpd)
+    _finish(result, options, as_json=options["as_json"])
 
 
 @program.command(context_settings=HELP)

@@ -16,10 +16,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdconnector.errors import StoreError
-from mdconnector.httpd.configuration import Configuration, find_domain, load_configuration
-from mdconnector.httpd.doctor import examine
-from mdconnector.httpd.process import arguments_that_count, find_running
+from mdconnector.errors import StoreError, UsageError
+from mdconnector.httpd.configuration import (
+    Configuration,
+    evaluate_as_httpd,
+    find_domain,
+    load_configuration,
+)
+from mdconnector.httpd.directives import Directive
+from mdconnector.httpd.doctor import examine, pastes
+from mdconnector.httpd.process import arguments_that_count, default_httpd, find_running
+from mdconnector.httpd.tree import tree_of
 from mdconnector.managed_domain import (
     Finding,
     ManagedDomain,
@@ -86,21 +93,72 @@ def load(
         )
 
 
-def scan(configuration: Configuration, names: Sequence[str]) -> ScanResult:
-    """Show what the configuration declares, and what is wrong with it."""
+def scan(
+    configuration: Configuration,
+    names: Sequence[str],
+    now: datetime,
+    *,
+    shows_tree: bool = False,
+    asked_httpd: Path | None = None,
+) -> ScanResult:
+    """Show what the configuration declares, and what is wrong with it.
+
+    `asked_httpd` is the binary that is asked whether it sees the same.
+    """
     domains = select(configuration, names)
-    findings = (*configuration.findings, *examine(configuration), *_store_findings(configuration))
+    findings = _findings(configuration, now)
     if names:
         chosen = {domain.name for domain in domains}
         findings = tuple(finding for finding in findings if finding.domain in chosen)
+    differences = _verify(configuration, asked_httpd)
     return ScanResult(
         domains=domains,
-        findings=findings,
+        findings=(*findings, *(differences or ())),
         assumptions=configuration.assumptions,
         who_renews=_who_renews(configuration),
         store_path=str(configuration.store_path),
         candidates=() if configuration.domains else _candidates(configuration),
+        pastes=pastes(configuration, domains),
+        tree=tree_of(_directives_in_force(configuration)) if shows_tree else None,
+        agrees=None if differences is None else not differences,
     )
+
+
+def _verify(configuration: Configuration, httpd: Path | None) -> tuple[Finding, ...] | None:
+    if httpd is None:
+        return None
+    from mdconnector.httpd.verification import verify
+
+    return verify(configuration, httpd)
+
+
+def httpd_to_ask(configuration: Configuration, httpd: Path | None) -> Path:
+    """Return the binary to compare a configuration with. Raises UsageError where there is none."""
+    if configuration.main_file is None:
+        raise UsageError(
+            "--verify asks Apache, which reads a main file and no mere folder of sites",
+            hint="name it with --config FILE",
+        )
+    running = find_running(configuration.pid_file, httpd=httpd)
+    found = default_httpd(httpd, running)
+    if running is not None:
+        running.close()
+    if found is None:
+        raise UsageError(
+            f"there is no executable to ask: {httpd or 'none in the usual places'}",
+            hint="name its executable with --httpd FILE",
+        )
+    return found
+
+
+def _findings(configuration: Configuration, now: datetime) -> tuple[Finding, ...]:
+    return (*configuration.findings, *examine(configuration), *_store_findings(configuration))
+
+
+def _directives_in_force(configuration: Configuration) -> tuple[Directive, ...]:
+    if not configuration.assumed:
+        return configuration.directives
+    return evaluate_as_httpd(configuration).directives
 
 
 def status(configuration: Configuration, names: Sequence[str], now: datetime) -> StatusResult:

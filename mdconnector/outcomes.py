@@ -12,7 +12,13 @@ from enum import StrEnum
 from typing import Literal
 
 from mdconnector.certificates import CertificateFacts
-from mdconnector.managed_domain import Finding, ManagedDomain, Severity, VirtualHost
+from mdconnector.managed_domain import (
+    Finding,
+    ManagedDomain,
+    Severity,
+    SourceLine,
+    VirtualHost,
+)
 from mdconnector.renewal import InstalledCertificate, LastError, Reason, State
 
 EXIT_DONE = 0
@@ -198,6 +204,29 @@ class PromoteRun:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """One directive or section that is in force."""
+
+    name: str
+    """as written; of a section without `<`"""
+    args: str
+    """expanded, not split into words"""
+    words: tuple[str, ...]
+    at: SourceLine
+    is_section: bool
+    children: tuple[TreeEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paste:
+    """Lines to put into a virtual host."""
+
+    domain: str
+    vhost_at: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ScanResult:
     """The result of scan."""
 
@@ -209,6 +238,12 @@ class ScanResult:
     store_path: str
     candidates: tuple[VirtualHost, ...] = ()
     """vhosts that could be managed, where nothing is"""
+    pastes: tuple[Paste, ...] = ()
+    """what vhosts lack that would serve a managed domain without mod_md"""
+    tree: tuple[TreeEntry, ...] | None = None
+    """what Apache reads, where that was asked for"""
+    agrees: bool | None = None
+    """whether Apache itself reads the same; None where it was not asked"""
 
     command: Literal["scan"] = "scan"
 

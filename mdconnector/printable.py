@@ -22,6 +22,13 @@ def printable(text: str, limit: int = MAX_CHARACTERS) -> str:
     return shown
 
 
+def escaped(text: str) -> str:
+    """Return `text` with the unprintable escaped, whole and with its blanks as they are."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(character) for character in text)
+
+
 def _shown(character: str) -> str:
     if unicodedata.category(character) not in _UNPRINTABLE_CATEGORIES:
         return character

@@ -8,7 +8,7 @@ are local with their zone in lines, RFC 3339 UTC in JSON. Everything foreign has
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,7 @@ from mdconnector.outcomes import (
     Ordered,
     OrderOutcome,
     OrderRun,
+    Paste,
     Promoted,
     PromoteRun,
     PromotionOutcome,
@@ -29,8 +30,9 @@ from mdconnector.outcomes import (
     Result,
     ScanResult,
     StatusResult,
+    TreeEntry,
 )
-from mdconnector.printable import printable
+from mdconnector.printable import escaped, printable
 from mdconnector.renewal import InstalledCertificate, LastError, State
 from mdconnector.stock import local_time
 
@@ -121,13 +123,51 @@ def journal_lines(result: Result) -> tuple[str, ...]:
 
 
 def scan_lines(result: ScanResult, style: Style) -> list[str]:
-    """Return the lines of scan: who renews, the domains, then the findings."""
-    lines = [] if style.quiet else [result.who_renews, f"store: {result.store_path}"]
-    if not style.quiet:
+    """Return the lines of scan: who renews, the domains, then the findings.
+
+    A tree, where it is asked for, stands in place of all but the findings.
+    """
+    lines: list[str] = []
+    if result.tree is not None:
+        lines += tree_lines(result.tree)
+    elif not style.quiet:
+        lines += [result.who_renews, f"store: {result.store_path}"]
         lines += [f"assumed: {text}" for text in result.assumptions]
         lines += [line for domain in result.domains for line in _domain_lines(domain)]
         lines += _candidate_lines(result.candidates)
+        lines += paste_lines(result.pastes)
     lines += [finding_line(finding) for finding in result.findings]
+    if result.agrees and not style.quiet:
+        lines.append(AGREES)
+    return lines
+
+
+AGREES = "verified: Apache itself reads the same"
+
+
+def tree_lines(entries: Iterable[TreeEntry], depth: int = 0) -> Iterator[str]:
+    """Return a line for each directive: its place, indented by its depth name and arguments."""
+    for entry in entries:
+        used_at = "".join(f" used at {place}" for place in entry.at.used_at)
+        name = f"<{entry.name}" if entry.is_section else entry.name
+        text = f"{name} {entry.args}".rstrip() + (">" if entry.is_section else "")
+        yield escaped(f"{entry.at}{used_at}: {'  ' * depth}{text}")
+        yield from tree_lines(entry.children, depth + 1)
+
+
+SHOWN_PASTES = 5
+
+
+def paste_lines(pastes: Sequence[Paste]) -> list[str]:
+    """Return the lines to put into virtual hosts, ready to be copied."""
+    lines = []
+    for paste in pastes[:SHOWN_PASTES]:
+        lines.append(f"put into the virtual host of {paste.domain} at {paste.vhost_at}:")
+        lines += [f"    {line}" for line in paste.lines]
+    if len(pastes) > SHOWN_PASTES:
+        lines.append(
+            f"and likewise for {len(pastes) - SHOWN_PASTES} more: mdconnector scan NAME shows them"
+        )
     return lines
 
 
@@ -322,7 +362,10 @@ def result_to_json(result: Result) -> dict[str, Any]:
         case ScanResult():
             domains = [_managed_to_json(domain) for domain in result.domains]
             findings = [_finding_to_json(finding) for finding in result.findings]
-            return {**head, "domains": domains, "findings": findings}
+            body: dict[str, Any] = {"domains": domains, "findings": findings}
+            if result.tree is not None:
+                body["directives"] = [_entry_to_json(entry) for entry in result.tree]
+            return head | body
         case OrderRun():
             domains = [_order_to_json(domain) for domain in result.domains]
             return {**head, "domains": domains, "findings": _broken_to_json(result)}
@@ -372,6 +415,19 @@ def _finding_to_json(finding: Finding) -> dict[str, Any]:
         "message": finding.message,
         "hint": finding.hint,
         "domain": finding.domain,
+    }
+
+
+def _entry_to_json(entry: TreeEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "args": entry.args,
+        "words": entry.words,
+        "section": entry.is_section,
+        "file": entry.at.file,
+        "line": entry.at.line,
+        "used_at": [str(place) for place in entry.at.used_at],
+        "children": [_entry_to_json(child) for child in entry.children],
     }
 
 

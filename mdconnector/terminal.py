@@ -12,7 +12,16 @@ from rich.text import Text
 from mdconnector.managed_domain import Severity
 from mdconnector.outcomes import OrderRun, PromoteRun, Result, ScanResult, StatusResult
 from mdconnector.renewal import State
-from mdconnector.report import Style, finding_line, order_lines, promote_lines, status_cells
+from mdconnector.report import (
+    AGREES,
+    Style,
+    finding_line,
+    order_lines,
+    paste_lines,
+    promote_lines,
+    status_cells,
+    tree_lines,
+)
 
 _STATE_STYLES = {
     State.UNKNOWN: "magenta",
@@ -62,6 +71,19 @@ def _status_table(result: StatusResult) -> Table:
 
 
 def _show_scan(console: Console, result: ScanResult) -> None:
+    if result.tree is None:
+        _show_domains(console, result)
+    else:
+        _show_lines(console, list(tree_lines(result.tree)))
+    for finding in result.findings:
+        console.print(
+            Text(finding_line(finding), style=_SEVERITY_STYLES[finding.severity]), soft_wrap=True
+        )
+    if result.agrees:
+        console.print(AGREES, soft_wrap=True)
+
+
+def _show_domains(console: Console, result: ScanResult) -> None:
     console.print(result.who_renews, soft_wrap=True)
     console.print(f"store: {result.store_path}", soft_wrap=True)
     for assumption in result.assumptions:
@@ -86,7 +108,4 @@ def _show_scan(console: Console, result: ScanResult) -> None:
         console.print(
             f"not managed: {vhost.server_name} ({vhost.declared_at}): {add}", soft_wrap=True
         )
-    for finding in result.findings:
-        console.print(
-            Text(finding_line(finding), style=_SEVERITY_STYLES[finding.severity]), soft_wrap=True
-        )
+    _show_lines(console, paste_lines(result.pastes))

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdconnector.printable import printable
+from mdconnector.printable import escaped, printable
 
 _DANGEROUS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -28,3 +28,7 @@ def test_escape_sequences_are_shown_and_lines_folded() -> None:
 
 def test_ordinary_text_stays_as_it_is() -> None:
     assert printable("Zertifikat für Bücher [ok]") == "Zertifikat für Bücher [ok]"
+
+
+def test_escaped_text_is_whole_with_its_blanks() -> None:
+    assert escaped("a  b\tc\x1b\udce9" + "x" * 1000) == "a  b\\x09c\\x1b\\udce9" + "x" * 1000

@@ -121,6 +121,12 @@ class Configuration:
     """how long mod_md waits for the store's lock; None: it takes none"""
     notify_hook: Hook | None
     message_hook: Hook | None
+    world: World = field(repr=False)
+    """what httpd brings along when it reads"""
+    module_files: Mapping[str, str] = field(repr=False)
+    """by identifier: the absolute path that LoadModule names"""
+    assumed: bool
+    """whether text was read that this httpd does not read"""
     server_key_specs: tuple[KeySpec, ...] = (DEFAULT_KEY_SPEC,)
     """MDPrivateKeys of the main server: by these mod_md looks for answers to tls-alpn-01"""
 
@@ -177,11 +183,33 @@ def load_configuration(
     )
     with _without_garbage_collection():
         reading, store_path = _read_for_store(beginning, world, reader, store)
-        configuration = _compose(beginning, reading, store_path, program)
+        configuration = _compose(beginning, world, reading, store_path, program)
     return replace(
         configuration,
         findings=(*findings, *configuration.findings),
         ownerless_errors=(*findings, *configuration.ownerless_errors),
+    )
+
+
+def evaluate_as_httpd(
+    configuration: Configuration,
+    *,
+    defines: tuple[str, ...] = (),
+    commands: tuple[str, ...] = (),
+) -> Evaluation:
+    """Read the same files again as this httpd does, without any assumption of ours.
+
+    `defines` and `commands` are what it is started with besides (-D, -C).
+    """
+    world = configuration.world
+    return evaluate(
+        str(configuration.main_file) if configuration.main_file else None,
+        world=replace(
+            world,
+            defines=(*world.defines, *defines),
+            pre_directives=(*world.pre_directives, *commands),
+        ),
+        sites_folder=str(configuration.sites_folder) if configuration.sites_folder else None,
     )
 
 
@@ -338,7 +366,11 @@ def _store_path(reading: _Reading, store: Path | None) -> Path:
 
 
 def _compose(
-    beginning: _Beginning, reading: _Reading, store_path: Path, program: Program | None
+    beginning: _Beginning,
+    world: World,
+    reading: _Reading,
+    store_path: Path,
+    program: Program | None,
 ) -> Configuration:
     evaluation, servers = reading.evaluation, reading.servers
     shared = reading.interpretation.shared
@@ -378,6 +410,9 @@ def _compose(
         store_locks=shared.store_locks,
         notify_hook=_hook(shared, "notify_cmd", shared.notify_cmd),
         message_hook=_hook(shared, "message_cmd", shared.message_cmd),
+        world=world,
+        module_files=evaluation.module_files,
+        assumed=evaluation.assumed,
         server_key_specs=reading.interpretation.server.key_specs or (DEFAULT_KEY_SPEC,),
     )
 

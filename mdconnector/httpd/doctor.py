@@ -22,6 +22,7 @@ from mdconnector.managed_domain import (
     VirtualHost,
     name_covers,
 )
+from mdconnector.outcomes import Paste
 
 MAX_NAMES = 100
 MAX_SEPARATE_FINDINGS = 5
@@ -334,8 +335,8 @@ def _without_ssl(one: _Examination) -> Iterator[Finding]:
             continue
         off = next((vhost for vhost in domain.vhosts if _should_have_ssl(one, vhost)), None)
         if off is not None and not one.served_by_mod_md(domain):
-            yield _not_from_store(one, domain, off)
-        elif off is not None:
+            continue
+        if off is not None:
             yield Finding(
                 "ssl-engine-off",
                 Severity.WARNING,
@@ -385,13 +386,38 @@ def _aliases(one: _Examination) -> Iterator[Finding]:
 def _left_over(one: _Examination) -> Iterator[Finding]:
     """Yield certificate files of vhosts that a managed domain is to serve."""
     for domain in one.domains:
-        if domain.static_pairs:
+        if domain.static_pairs or not one.served_by_mod_md(domain):
             continue
         for vhost in domain.vhosts:
-            if vhost.ssl and one.served_by_mod_md(domain):
+            if vhost.ssl:
                 yield from _left_over_of(one, domain, vhost)
-            elif vhost.ssl and not _names_our_files(one, domain, vhost):
-                yield _not_from_store(one, domain, vhost)
+
+
+def _not_from_store(one: _Examination) -> Iterator[Finding]:
+    for domain in one.domains:
+        for vhost in _vhosts_not_from_store(one, domain):
+            yield Finding(
+                "not-served-from-store",
+                Severity.WARNING,
+                str(vhost.declared_at),
+                f"this Apache has no mod_md for {domain.name}, "
+                "and its vhost does not name the set's files",
+                f"put into the vhost: {'; '.join(lines_to_paste(one.configuration, domain))}",
+                domain.name,
+            )
+
+
+def _vhosts_not_from_store(one: _Examination, domain: ManagedDomain) -> list[VirtualHost]:
+    """Return the vhosts that should name a domain's files in the store, and do not."""
+    if domain.static_pairs or one.served_by_mod_md(domain):
+        return []
+    if domain.used_by_ssl:
+        return [
+            vhost
+            for vhost in domain.vhosts
+            if vhost.ssl and not _names_our_files(one, domain, vhost)
+        ]
+    return [vhost for vhost in domain.vhosts if _should_have_ssl(one, vhost)]
 
 
 def _domain_folder(one: _Examination, domain: ManagedDomain) -> str:
@@ -425,17 +451,6 @@ def _left_over_of(
         )
 
 
-def _not_from_store(one: _Examination, domain: ManagedDomain, vhost: VirtualHost) -> Finding:
-    return Finding(
-        "not-served-from-store",
-        Severity.WARNING,
-        str(vhost.declared_at),
-        f"this Apache has no mod_md for {domain.name}, and its vhost does not name the set's files",
-        f"put into the vhost: {'; '.join(lines_to_paste(one.configuration, domain))}",
-        domain.name,
-    )
-
-
 def lines_to_paste(configuration: Configuration, domain: ManagedDomain) -> tuple[str, ...]:
     """Return the lines for a vhost of an Apache without mod_md; SSL comes on with the first set."""
     folder = f"{configuration.store_path}/domains/{domain.name}"
@@ -452,6 +467,16 @@ def lines_to_paste(configuration: Configuration, domain: ManagedDomain) -> tuple
             )
         ),
         "</IfFile>",
+    )
+
+
+def pastes(configuration: Configuration, domains: Iterable[ManagedDomain]) -> tuple[Paste, ...]:
+    """Return what to put into vhosts that would serve a domain of `domains` without mod_md."""
+    one = _Examination(configuration)
+    return tuple(
+        Paste(domain.name, str(vhost.declared_at), lines_to_paste(configuration, domain))
+        for domain in domains
+        for vhost in _vhosts_not_from_store(one, domain)
     )
 
 
@@ -473,4 +498,5 @@ _PARTS: tuple[Callable[[_Examination], Iterator[Finding]], ...] = (
     _without_ssl,
     _aliases,
     _left_over,
+    _not_from_store,
 )

@@ -119,10 +119,19 @@ class Accounts:
 
     def _register(self, domain: ManagedDomain, ca_url: str) -> tuple[StoredAccount, Account]:
         _require_contact(domain)
-        key = account_files.begin_account(self._store, ca_url, domain.eab, generate_account_key)
+        made: list[rsa.RSAPrivateKey] = []
+
+        def make_key() -> rsa.RSAPrivateKey:
+            made.append(generate_account_key())
+            return made[-1]
+
+        key = account_files.begin_account(self._store, ca_url, domain.eab, make_key)
         if not isinstance(key, rsa.RSAPrivateKey):
             raise CertificateError("the account key that was being registered is not RSA")
-        account = self._announce(domain, ca_url, Account(url="", key=key))
+        # The key of a run that was killed may have its account already: no binding is spent then.
+        session = self.sessions.session_for(domain, ca_url)
+        account = None if made else resources.find_account(session, key)
+        account = account or self._announce(domain, ca_url, Account(url="", key=key))
         return self._save(account, ca_url, domain.eab), account
 
     def _save(self, account: Account, ca_url: str, eab: ExternalAccount | None) -> StoredAccount:

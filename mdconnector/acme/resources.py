@@ -9,6 +9,7 @@ request.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -49,6 +50,8 @@ LONGEST_POLL_SECONDS = 10.0
 POLITE_POLL_SECONDS = 3.0
 MAX_ORDER_PAGES = 20
 MAX_ORDERS_READ = 30
+# Sectigo's words, in the detail of a `malformed`.
+_BINDING_IS_USED = "not awaiting external account binding"
 
 _Status = TypeVar("_Status", bound=StrEnum)
 
@@ -150,8 +153,9 @@ def register_account(
 ) -> Account:
     """Register the key at the CA, or find its account: the same key gives the same account (§7.3).
 
-    The key must be durable before. `contact` is a URI. Raises ConfigurationError, before anything
-    is sent, where the CA asks for what is not configured.
+    The key must be durable before. `contact` is a URI. A binding may be good for one use, so after
+    a lost answer, or one that calls it used, the key's account is looked for. Raises
+    ConfigurationError, before anything is sent, where the CA asks for what is not configured.
     """
 
     def payload(directory: Directory) -> dict[str, object]:
@@ -167,7 +171,14 @@ def register_account(
             )
         return members
 
-    return _new_account(session, key, payload, Purpose.ACCOUNT)
+    if eab is None:
+        return _new_account(session, key, payload, Purpose.ACCOUNT)
+    try:
+        return _bind(session, key, payload)
+    except CaUnreachableError as error:
+        if not error.request_sent:
+            raise
+    return find_account(session, key) or _bind(session, key, payload)
 
 
 def find_account(session: Session, key: rsa.RSAPrivateKey) -> Account | None:
@@ -370,13 +381,37 @@ def require_what_ca_asks(
 _PayloadFor = Callable[[Directory], Mapping[str, object]]
 
 
+def _bind(session: Session, key: rsa.RSAPrivateKey, payload: _PayloadFor) -> Account:
+    """Register with a binding, once; one that was used with this very key has its account."""
+    try:
+        return _new_account(session, key, payload, Purpose.ACCOUNT, repeatable=False)
+    except CaProblemError as error:
+        if _BINDING_IS_USED not in error.detail.lower():
+            raise
+        with suppress(CaProblemError):
+            found = find_account(session, key)
+            if found is not None:
+                return found
+        raise
+
+
 def _new_account(
-    session: Session, key: rsa.RSAPrivateKey, payload: _PayloadFor, purpose: Purpose
+    session: Session,
+    key: rsa.RSAPrivateKey,
+    payload: _PayloadFor,
+    purpose: Purpose,
+    *,
+    repeatable: bool = True,
 ) -> Account:
     response = _ask_directory(
         session,
         lambda directory: session.post(
-            directory.new_account, payload(directory), key=key, kid=None, purpose=purpose
+            directory.new_account,
+            payload(directory),
+            key=key,
+            kid=None,
+            purpose=purpose,
+            repeatable=repeatable,
         ),
     )
     if response.location is None:

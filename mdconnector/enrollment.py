@@ -9,7 +9,7 @@ it waits for; waiting is the caller's.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mdconnector import challenges
 from mdconnector.acme import jws, resources
@@ -38,6 +38,8 @@ from mdconnector.store.pending import OrderNote, Pending, open_order_urls
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
 
+# Sectigo finalizes for 45 s and more, and a request is waited for up to 240 s.
+LONGEST_FINALIZE = timedelta(minutes=10)
 _FOREIGN_ORDER = frozenset({401, 403, 404})
 
 
@@ -159,7 +161,7 @@ class Enrollment:
             return self._prove(session, account, order, spec)
         self._tear_down()
         if order.status is OrderStatus.READY:
-            if order.url in self._finalized:
+            if self._may_be_finalizing(order, spec):
                 return self._wait(order, spec)
             order = self._finalize(session, account, order, spec)
         match order.status:
@@ -272,16 +274,32 @@ class Enrollment:
                 f"the {spec.label} request of the open order is gone from the store",
                 hint=f"type 'mdconnector renew {self.domain.name} --force'",
             )
-        self._pending.save_order(spec, replace(note, finalize_sent=True))
+        self._pending.save_order(spec, replace(note, finalize_sent_at=self._clock()))
         self._finalized.add(order.url)
         self._polls = 0
         try:
             return resources.finalize(session, account, order, csr)
         except CaUnreachableError as error:
-            if not error.request_sent:
-                raise
-            # The CA may still be at work on it; the order tells, now or in the next run.
-            return order
+            if error.request_sent:
+                # The CA may still be at work on it; the order tells, now or in the next run.
+                return order
+            self._pending.save_order(spec, note)
+            raise
+        except CaProblemError:
+            self._pending.save_order(spec, note)
+            raise
+
+    def _may_be_finalizing(self, order: Order, spec: KeySpec) -> bool:
+        """Say whether a finalize that was sent may still be under way: it is not sent again then.
+
+        A front end that answers late hands the request on late, so the order still looks `ready`.
+        """
+        if order.url in self._finalized:
+            return True
+        note = self._pending.load_order(spec)
+        if note is None or note.finalize_sent_at is None:
+            return False
+        return timedelta() <= self._clock() - note.finalize_sent_at < LONGEST_FINALIZE
 
     def _keep_chain(self, session: Session, account: Account, order: Order, spec: KeySpec) -> None:
         pem = resources.fetch_chain(session, account, order)

@@ -74,7 +74,8 @@ class OrderNote:
     names: tuple[str, ...]
     key_label: str
     created: datetime
-    finalize_sent: bool = False
+    finalize_sent_at: datetime | None = None
+    """when the CSR was handed in, where the CA has not refused it"""
     eab_kid_digest: str | None = None
 
 
@@ -398,7 +399,7 @@ def _parse_order(fields: Fields) -> OrderNote:
         names=fields.texts("names"),
         key_label=fields.text("key_label"),
         created=fields.time("created"),
-        finalize_sent=fields.flag("finalize_sent"),
+        finalize_sent_at=fields.optional_time("finalize_sent_at"),
         eab_kid_digest=fields.optional_text("eab_kid_digest"),
     )
 
@@ -411,6 +412,6 @@ def _render_order(order: OrderNote) -> dict[str, object]:
         "names": list(order.names),
         "key_label": order.key_label,
         "created": time_text(order.created),
-        "finalize_sent": order.finalize_sent,
+        "finalize_sent_at": time_text(order.finalize_sent_at),
         "eab_kid_digest": order.eab_kid_digest,
     }

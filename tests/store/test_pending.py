@@ -89,7 +89,7 @@ def test_every_step_is_on_the_disk_when_it_returns(store: Store) -> None:
         assert not dirty()
         pending.save_key(EC_SPEC, NEW.key, csr=b"csr")
         assert not dirty()
-        pending.save_order(EC_SPEC, replace(ORDER, finalize_sent=True))
+        pending.save_order(EC_SPEC, replace(ORDER, finalize_sent_at=NOW))
         assert not dirty()
 
 

@@ -2,24 +2,42 @@
 
 Rules: one registration at a time for a directory URL and binding. The key is durable before the CA
 hears of it, and every stored account is looked at first: a binding may be good for one use only.
+An account that the CA has stopped, refused or asked to wait is not used again in the run; it stays
+stored as it is, because another key would need another binding.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
+from http import HTTPStatus
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mdconnector.acme import resources
+from mdconnector.acme.advice import (
+    ACCOUNT_DOES_NOT_EXIST,
+    INVALID_CONTACT,
+    UNSUPPORTED_CONTACT,
+    stops_account,
+)
 from mdconnector.acme.answers import Directory, parse_directory
 from mdconnector.acme.resources import Account
 from mdconnector.acme.session import Session
-from mdconnector.errors import CaProtocolError, CertificateError, ConfigurationError
+from mdconnector.errors import (
+    CaError,
+    CaProblemError,
+    CaProtocolError,
+    CaUnreachableError,
+    CertificateError,
+    ConfigurationError,
+)
 from mdconnector.keys import generate_account_key
 from mdconnector.managed_domain import ExternalAccount, ManagedDomain
 from mdconnector.printable import printable
+from mdconnector.renewal import MAX_HOLD, AccountHold, LastError
 from mdconnector.store import accounts as account_files
 from mdconnector.store import directories
 from mdconnector.store.records import StoredAccount
@@ -33,7 +51,7 @@ class Sessions:
 
     def __init__(self, store: Store | None, clock: Clock) -> None:
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self._lock = threading.Lock()
         self._sessions: dict[tuple[str | None, ...], Session] = {}
 
@@ -57,13 +75,13 @@ class Sessions:
         for session in self._sessions.values():
             if session.directory_is_fresh and store is not None and not store.read_only:
                 url, offered = session.directory_url, session.directory().to_json()
-                directories.save_directory(store, url, offered, self._clock())
+                directories.save_directory(store, url, offered, self.clock())
             session.close()
 
     def _remembered(self, ca_url: str) -> Directory | None:
         if self._store is None:
             return None
-        kept = directories.load_directory(self._store, ca_url, self._clock())
+        kept = directories.load_directory(self._store, ca_url, self.clock())
         try:
             return parse_directory(kept, url=ca_url) if kept else None
         except CaProtocolError:
@@ -72,27 +90,102 @@ class Sessions:
 
 
 class Accounts:
-    """Our accounts at the CAs: stored ones, and those that this run registers."""
+    """Our accounts at the CAs: stored ones, and those that this run registers.
 
-    def __init__(self, store: Store, sessions: Sessions) -> None:
+    `domains` are all that the configuration declares: an account keeps the contact of any of them.
+    """
+
+    def __init__(
+        self, store: Store, sessions: Sessions, domains: Iterable[ManagedDomain] = ()
+    ) -> None:
         self.sessions = sessions
         self._store = store
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, str | None], tuple[StoredAccount, Account]] = {}
-        self._registering: dict[tuple[str, str | None], threading.Lock] = {}
+        self._known: dict[_Key, tuple[StoredAccount, Account]] = {}
+        self._registering: dict[_Key, threading.Lock] = {}
+        self._stopped: dict[_Key, CaError] = {}
+        self._remarks: dict[_Key, str] = {}
+        self._contacts: dict[_Key, set[str]] = {}
+        for domain in domains:
+            for url in domain.effective_ca_urls if domain.contact else ():
+                self._contacts.setdefault(_key(domain, url), set()).add(domain.contact or "")
 
     def account_for(self, domain: ManagedDomain, ca_url: str) -> tuple[str, Account]:
-        """Return the account's id and the account: a stored one, else a new registration."""
+        """Return the account's id and the account: a stored one, else a new registration.
+
+        Raises the error that stopped the account in this run, without a request.
+        """
         key = _key(domain, ca_url)
         with self._lock:
             registering = self._registering.setdefault(key, threading.Lock())
         with registering:
+            if key in self._stopped:
+                raise self._stopped[key]
             if key not in self._known:
-                self._known[key] = self._stored(ca_url, domain.eab) or self._register(
-                    domain, ca_url
-                )
+                self._known[key] = self._found(domain, ca_url)
             stored, account = self._known[key]
             return stored.id, account
+
+    def note_failure(self, domain: ManagedDomain, ca_url: str, error: CaError) -> None:
+        """Let an error that concerns the whole account stop its work in this run.
+
+        Where the CA says how long it wants to be left alone, later runs are told too.
+        """
+        wish = _wish_to_wait(error)
+        is_refused = isinstance(error, CaProblemError) and stops_account(error.detail)
+        if wish is None and not is_refused:
+            return
+        key = _key(domain, ca_url)
+        with self._lock:
+            if key in self._stopped:
+                return
+            error.stops_account = True
+            self._stopped[key] = error
+        if wish is not None:
+            now = self.sessions.clock()
+            why = LastError(error.type, printable(str(error), 1000), error.hint, now)
+            hold = AccountHold(now + min(wish, MAX_HOLD), why)
+            directories.save_hold(self._store, *key, hold)
+
+    def remarks_on(self, domain: ManagedDomain, ca_url: str) -> tuple[str, ...]:
+        """Return what went wrong with the account without stopping anything."""
+        remark = self._remarks.get(_key(domain, ca_url))
+        return (remark,) if remark else ()
+
+    def _found(self, domain: ManagedDomain, ca_url: str) -> tuple[StoredAccount, Account]:
+        stored = self._stored(ca_url, domain.eab)
+        if stored is not None:
+            return self._with_contact(domain, ca_url, *stored)
+        try:
+            return self._register(domain, ca_url)
+        except CaProblemError as error:
+            # All others would be told the same, unless it is about this domain's own address.
+            if error.type not in (INVALID_CONTACT, UNSUPPORTED_CONTACT):
+                error.stops_account = True
+                self._stopped[_key(domain, ca_url)] = error
+            raise
+
+    def _with_contact(
+        self, domain: ManagedDomain, ca_url: str, stored: StoredAccount, account: Account
+    ) -> tuple[StoredAccount, Account]:
+        """Tell the CA another contact where no domain has the old one any more."""
+        key, contact = _key(domain, ca_url), domain.contact
+        if contact is None or ({contact} | self._contacts.get(key, set())) & set(stored.contact):
+            return stored, account
+        session = self.sessions.session_for(domain, ca_url)
+        try:
+            resources.update_contact(session, account, contact)
+        except CaProblemError as error:
+            if stops_account(error.detail):
+                raise
+            if error.type != ACCOUNT_DOES_NOT_EXIST:
+                self._remarks[key] = f"the account's contact is still the old one: {error}"
+            return stored, account
+        except CaProtocolError as error:
+            self._remarks[key] = f"the account's contact may still be the old one: {error}"
+            return stored, account
+        changed = replace(stored, contact=(contact,))
+        return account_files.save_account(self._store, changed, account.key), account
 
     def register_again(self, domain: ManagedDomain, ca_url: str, lost: Account) -> Account:
         """Register the key of an account that the CA does not know any more."""
@@ -104,7 +197,7 @@ class Accounts:
             account = self._announce(domain, ca_url, lost)
             if account.url != lost.url:
                 account_files.mark_account(self._store, stored, "unknown")
-                stored = self._save(account, ca_url, domain.eab)
+                stored = self._save(account, domain, ca_url)
             self._known[key] = (stored, account)
             return account
 
@@ -132,15 +225,17 @@ class Accounts:
         session = self.sessions.session_for(domain, ca_url)
         account = None if made else resources.find_account(session, key)
         account = account or self._announce(domain, ca_url, Account(url="", key=key))
-        return self._save(account, ca_url, domain.eab), account
+        return self._save(account, domain, ca_url), account
 
-    def _save(self, account: Account, ca_url: str, eab: ExternalAccount | None) -> StoredAccount:
+    def _save(self, account: Account, domain: ManagedDomain, ca_url: str) -> StoredAccount:
+        eab = domain.eab
         stored = StoredAccount(
             id="",
             url=account.url,
             ca_url=ca_url,
             status=account.status,
-            contact=account.contact,
+            # what was told where the CA does not repeat it, so that it is not told again
+            contact=account.contact or ((domain.contact,) if domain.contact else ()),
             orders=account.orders_url,
             eab_kid=eab.kid if eab else None,
             eab_hmac=eab.hmac if eab else None,
@@ -190,8 +285,21 @@ def _usable_accounts(
             yield stored, Account(url=stored.url, key=key, orders_url=stored.orders)
 
 
-def _key(domain: ManagedDomain, ca_url: str) -> tuple[str, str | None]:
+_Key = tuple[str, str | None]
+
+
+def _key(domain: ManagedDomain, ca_url: str) -> _Key:
     return ca_url, domain.eab.kid if domain.eab else None
+
+
+def _wish_to_wait(error: CaError) -> timedelta | None:
+    """Return how long the CA wants to be left alone by this account, where it says so."""
+    is_asked = isinstance(error, CaUnreachableError) or (
+        isinstance(error, CaProblemError) and error.status == HTTPStatus.TOO_MANY_REQUESTS
+    )
+    if not is_asked or not error.retry_after_seconds:
+        return None
+    return timedelta(seconds=error.retry_after_seconds)
 
 
 def _require_contact(domain: ManagedDomain) -> None:

@@ -166,10 +166,13 @@ def status(configuration: Configuration, names: Sequence[str], now: datetime) ->
     domains = select(configuration, names)
     try:
         with _open_store(configuration, read_only=True) as store:
-            stocks = take_stock(store, domains, now)
+            stocks = take_stock(store, domains, now, failover=configuration.retry_failover)
     except StoreError as error:
         # status tells how things stand, and this is how they stand for each domain
-        stocks = tuple(replace(one, trouble=error) for one in take_stock(None, domains, now))
+        stocks = tuple(
+            replace(one, trouble=error)
+            for one in take_stock(None, domains, now, failover=configuration.retry_failover)
+        )
     return StatusResult(most_urgent_first([status_of(stock) for stock in stocks]), now)
 
 
@@ -190,7 +193,7 @@ def order(
     options = PlanOptions(command, by_name=bool(names), force=force)
     if dry_run:
         with _open_store(configuration, read_only=True) as store:
-            stocks = take_stock(store, domains, clock())
+            stocks = take_stock(store, domains, clock(), failover=configuration.retry_failover)
             plans = _plan_all(configuration, store, stocks, options)
             run = _order_run(options, _rehearse(store, plans, clock), (), clock())
             return replace(run, broken_files=untold(configuration.ownerless_errors))
@@ -332,7 +335,7 @@ def _take_stock_and_mend(
     """
     recovery = recover(store, configuration.domains, now)
     lines = [*recovery.lines, *(str(error) for error in recovery.failures.values())]
-    stocks = take_stock(store, domains, now)
+    stocks = take_stock(store, domains, now, failover=configuration.retry_failover)
     damaged = [stock.domain for stock in stocks if any(one.fault for one in stock.live)]
     if not damaged:
         return stocks, tuple(lines)
@@ -342,7 +345,8 @@ def _take_stock_and_mend(
         except StoreError as error:
             line = str(error)
         lines += [line] if line else []
-    return take_stock(store, domains, now), tuple(lines)
+    stocks = take_stock(store, domains, now, failover=configuration.retry_failover)
+    return stocks, tuple(lines)
 
 
 def select(configuration: Configuration, names: Sequence[str]) -> tuple[ManagedDomain, ...]:

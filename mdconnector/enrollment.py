@@ -31,7 +31,7 @@ from mdconnector.challenges import (
     traces_from_json,
     traces_to_json,
 )
-from mdconnector.errors import CaProblemError, CaUnreachableError, CertificateError
+from mdconnector.errors import CaError, CaProblemError, CaUnreachableError, CertificateError
 from mdconnector.keys import KeySpec, generate_key
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.store.pending import OrderNote, Pending, open_order_urls
@@ -111,6 +111,13 @@ class Enrollment:
 
         Raises an MdConnectorError where the domain has failed; what was reached is durable.
         """
+        try:
+            return self._advance()
+        except CaError as error:
+            self._accounts.note_failure(self.domain, self.ca_url, error)
+            raise
+
+    def _advance(self) -> Progress:
         if not self._begun:
             self._begin()
         for spec in self.domain.key_specs:
@@ -344,7 +351,8 @@ class Enrollment:
             account_id=self._account_id,
             now=self._clock(),
         )
-        warnings = (*verdict.warnings, *self._left_behind)
+        remarks = self._accounts.remarks_on(self.domain, self.ca_url)
+        warnings = (*verdict.warnings, *self._left_behind, *remarks)
         return Complete(tuple(one.facts for one in credentials), warnings)
 
     def abandon(self) -> None:

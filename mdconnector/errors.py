@@ -143,7 +143,10 @@ class ChallengeError(MdConnectorError):
 
 
 class CaError(MdConnectorError):
-    """Something went wrong with the CA; `url` is the request's."""
+    """Something went wrong with the CA; `url` is the request's.
+
+    `stops_account`: nothing else that the account asks for in this run would fare better.
+    """
 
     default_type = "ca"
     default_class = ErrorClass.TRANSIENT
@@ -161,6 +164,7 @@ class CaError(MdConnectorError):
         super().__init__(message, hint=hint, type=type, error_class=error_class)
         self.url = url
         self.retry_after_seconds = retry_after_seconds
+        self.stops_account = False
 
 
 class CaUnreachableError(CaError):

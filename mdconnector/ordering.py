@@ -57,7 +57,7 @@ def order_certificates(
     """
     store.check_space(BYTES_FOR_ONE_SET * len(jobs))
     sessions = Sessions(store, clock)
-    accounts = Accounts(store, sessions)
+    accounts = Accounts(store, sessions, configuration.domains)
     try:
         enrollments = [_enrollment(job, store, accounts, configuration, clock) for job in jobs]
         return _Run(enrollments, jobs, store, configuration, rules).outcomes(clock)
@@ -78,14 +78,14 @@ def _rehearsed(job: Job, store: Store | None, sessions: Sessions, now: datetime)
     domain = job.stock.domain
     outcome = planned(job)
     try:
-        begins = look_for_account(store, sessions, domain, domain.effective_ca_urls[0])
+        begins = look_for_account(store, sessions, domain, job.stock.ca_url)
     except MdConnectorError as error:
         return replace(
             outcome,
             outcome=Ordered.FAILED,
             detail=printable(str(error), 1000),
             error=last_error_of(error, domain, now),
-            error_group=str(error) if isinstance(error, CaUnreachableError) else "",
+            error_group=_group_of(error),
         )
     return replace(outcome, detail=f"{outcome.detail}, {begins}")
 
@@ -97,13 +97,9 @@ def _enrollment(
     configuration: Configuration,
     clock: Clock,
 ) -> Enrollment:
-    domain = job.stock.domain
-    urls = domain.effective_ca_urls
-    # mod_md changes the CA at each failure past the threshold; we give each CA its share of tries.
-    turn = job.stock.record.attempt.errors // configuration.retry_failover
     return Enrollment(
-        domain,
-        ca_url=urls[turn % len(urls)],
+        job.stock.domain,
+        ca_url=job.stock.ca_url,
         live=job.stock.serving,
         store=store,
         accounts=accounts,
@@ -264,7 +260,8 @@ def _still_waiting(job: Job, ending: Waiting, now: datetime) -> tuple[OrderOutco
         is_comfortable=comfortable,
         is_news=is_news,
     )
-    return outcome, replace(stock.record, attempt=Attempt(), told=None if comfortable else told)
+    attempt = Attempt(ca_url=stock.ca_url)
+    return outcome, replace(stock.record, attempt=attempt, told=None if comfortable else told)
 
 
 def _failed(
@@ -274,7 +271,7 @@ def _failed(
     domain = stock.domain
     retry_after = error.retry_after_seconds if isinstance(error, CaError) else None
     attempt = after_failure(
-        stock.record.attempt,
+        replace(stock.record.attempt, ca_url=stock.ca_url),
         domain,
         stock.live,
         error=last_error_of(error, domain, now),
@@ -292,10 +289,18 @@ def _failed(
         next_try=attempt.next_try,
         error=attempt.last_error,
         is_news=is_news,
-        error_group=str(error) if isinstance(error, CaUnreachableError) else "",
+        error_group=_group_of(error),
     )
     record = replace(stock.record, attempt=attempt, told=told)
     return outcome, record.with_run(Run(now, job.command, Ordered.FAILED, outcome.detail))
+
+
+def _group_of(error: MdConnectorError) -> str:
+    """Return what domains share whose failure has one cause outside of them."""
+    concerns_all = isinstance(error, CaUnreachableError) or (
+        isinstance(error, CaError) and error.stops_account
+    )
+    return str(error) if concerns_all else ""
 
 
 def last_error_of(error: MdConnectorError, domain: ManagedDomain, now: datetime) -> LastError:

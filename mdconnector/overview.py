@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.outcomes import DomainStatus, PendingSummary, StagedSummary
 from mdconnector.printable import printable
-from mdconnector.renewal import InstalledCertificate, LastError, State, renews_at, state_of
+from mdconnector.renewal import (
+    BackingOff,
+    InstalledCertificate,
+    LastError,
+    State,
+    renewal_time,
+    state_of,
+)
 from mdconnector.stock import Stock
 
 _FAR_AWAY = datetime.max.replace(tzinfo=UTC)
@@ -23,6 +30,7 @@ def status_of(stock: Stock) -> DomainStatus:
     facts = [one.facts for one in stock.live if one.facts is not None]
     staged = stock.found.staged if stock.found else None
     trouble = stock.trouble
+    waits = stock.decision if isinstance(stock.decision, BackingOff) else None
     return DomainStatus(
         name=domain.name,
         names=domain.names,
@@ -30,17 +38,23 @@ def status_of(stock: Stock) -> DomainStatus:
         detail=_detail(stock),
         live=stock.live,
         not_after=min((one.not_after for one in facts), default=None),
-        renew_at=min((renews_at(domain, one) for one in facts), default=None),
+        renew_at=min((renewal_time(domain, one) for one in stock.live if one.facts), default=None),
         staged=StagedSummary(staged.since, staged.certificates) if staged else None,
         pending=PendingSummary(stock.pending_since, stock.pending_url)
         if stock.pending_since
         else None,
         last_error=LastError(trouble.type, printable(str(trouble)), trouble.hint, stock.now)
         if trouble is not None
+        else waits.error
+        if waits
         else record.attempt.last_error,
-        next_try=record.attempt.next_try if record.attempt.errors else None,
+        next_try=waits.until
+        if waits
+        else record.attempt.next_try
+        if record.attempt.errors
+        else None,
         errors=record.attempt.errors,
-        ca_url=domain.effective_ca_urls[0],
+        ca_url=stock.ca_url,
     )
 
 

@@ -27,6 +27,7 @@ from mdconnector.renewal import (
     due_reasons,
     is_comfortable,
     needs_enrolling,
+    renewal_time,
     serves_until,
 )
 from mdconnector.stock import Stock, describe_keys, local_time
@@ -127,7 +128,7 @@ def planned(job: Job) -> OrderOutcome:
     return OrderOutcome(
         domain.name,
         Ordered.PLANNED,
-        f"would {verb} at {domain.effective_ca_urls[0]}: {keys} for {', '.join(domain.order_names)}"
+        f"would {verb} at {job.stock.ca_url}: {keys} for {', '.join(domain.order_names)}"
         f" (due: {why})",
         reasons=job.reasons,
         certificates=_live(job.stock),
@@ -137,7 +138,7 @@ def planned(job: Job) -> OrderOutcome:
 def _current(stock: Stock) -> OrderOutcome:
     facts = _live(stock)
     until = min(one.not_after for one in facts)
-    opens = min(stock.domain.renew_window.opens(one.not_before, one.not_after) for one in facts)
+    opens = min(renewal_time(stock.domain, one) for one in stock.live if one.facts is not None)
     verb = "renewed from" if opens > stock.now else "due for renewal since"
     return OrderOutcome(
         stock.domain.name,
@@ -165,12 +166,15 @@ def _backing_off(stock: Stock, decision: BackingOff) -> OrderOutcome:
         stock.domain, stock.live, waiting_since=stock.record.attempt.failing_since, now=stock.now
     )
     error = decision.error
+    began = "the last try failed"
+    if stock.hold is not None and decision.error == stock.hold.error:
+        began = "the CA asked this account to wait"
     why = f": {error.detail}" if error else ""
     is_news, _ = news(stock.record, told_key(error), stock.now)
     return OrderOutcome(
         stock.domain.name,
         Ordered.BACKING_OFF,
-        f"the last try failed{why}",
+        f"{began}{why}",
         reasons=decision.reasons,
         certificates=_live(stock),
         next_try=decision.until,

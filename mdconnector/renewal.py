@@ -8,7 +8,7 @@ md_reg.c (state_init, md_reg_renew_at); where ours differ, the docstring says so
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -20,6 +20,8 @@ from mdconnector.managed_domain import ManagedDomain
 MAX_DELAY = timedelta(hours=20)
 MAX_URGENT_DELAY = timedelta(hours=4)
 MAX_RETRY_AFTER = timedelta(days=7)
+MAX_HOLD = timedelta(days=1)
+"""for a whole account: a CA that means one domain's limit must not stop all others for a week"""
 GRACE_WITHOUT_CERTIFICATE = timedelta(days=7)
 
 
@@ -45,6 +47,10 @@ class InstalledCertificate:
     spec: KeySpec
     facts: CertificateFacts | None = None
     fault: str | None = None
+    suggested: datetime | None = None
+    """when to renew it by the CA's word (ARI), chosen once"""
+    must_staple_is_settled: bool = False
+    """it was ordered for this very configuration, and the CA made it otherwise"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,18 @@ class Attempt:
     digest: str = ""
     """of what was tried: `digest_of` the configuration then"""
     last_error: LastError | None = None
+    ca_url: str = ""
+    """the CA that was tried, or that has an open order"""
+    step: timedelta = timedelta(0)
+    """the delay after the last failure, before jitter and caps: no later one is shorter"""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountHold:
+    """A CA's wish to be left alone by one account for a while, and what it said."""
+
+    until: datetime
+    error: LastError
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +145,7 @@ def assess(
     staged: StagedSet | None,
     attempt: Attempt,
     now: datetime,
+    hold: AccountHold | None = None,
 ) -> Decision:
     """Decide about one domain. `live` has one entry per key spec of the domain."""
     reasons = due_reasons(domain, live, now)
@@ -140,16 +159,28 @@ def assess(
     if not reasons:
         facts = [certificate.facts for certificate in live if certificate.facts is not None]
         return Current(
-            renew_at=min(renews_at(domain, one) for one in facts),
+            renew_at=min(renewal_time(domain, one) for one in live if one.facts is not None),
             not_after=min(one.not_after for one in facts),
         )
-    if (
-        attempt.next_try is not None
-        and attempt.next_try > now
-        and attempt.digest == digest_of(domain)
-    ):
-        return BackingOff(reasons, attempt.next_try, attempt.last_error)
-    return Due(reasons, expires=serves_until(domain, live, now))
+    return _backing_off(domain, reasons, attempt, hold, now) or Due(
+        reasons, expires=serves_until(domain, live, now)
+    )
+
+
+def _backing_off(
+    domain: ManagedDomain,
+    reasons: tuple[Reason, ...],
+    attempt: Attempt,
+    hold: AccountHold | None,
+    now: datetime,
+) -> BackingOff | None:
+    """Return what keeps the domain from being tried now: its own failure, or its account's hold."""
+    own = attempt.next_try if attempt.digest == digest_of(domain) else None
+    if hold is not None and hold.until > max(now, own or now):
+        return BackingOff(reasons, hold.until, hold.error)
+    if own is not None and own > now:
+        return BackingOff(reasons, own, attempt.last_error)
+    return None
 
 
 def due_reasons(
@@ -164,20 +195,27 @@ def due_reasons(
         elif certificate.facts is None:
             found.add(Reason.KEY_TYPE if present else Reason.MISSING)
         else:
-            found |= _reasons_of(domain, certificate.facts, now)
+            found |= _reasons_of(domain, certificate, certificate.facts, now)
     return tuple(reason for reason in Reason if reason in found)
 
 
-def _reasons_of(domain: ManagedDomain, facts: CertificateFacts, now: datetime) -> set[Reason]:
+def _reasons_of(
+    domain: ManagedDomain,
+    certificate: InstalledCertificate,
+    facts: CertificateFacts,
+    now: datetime,
+) -> set[Reason]:
     found: set[Reason] = set()
     if not all(facts.covers(name) for name in domain.names):
         found.add(Reason.NAMES)
-    if facts.must_staple != domain.must_staple:
+    if facts.must_staple != domain.must_staple and not certificate.must_staple_is_settled:
         found.add(Reason.MUST_STAPLE)
     if facts.not_after <= now:
         found.add(Reason.EXPIRED)
     elif renews_at(domain, facts) <= now:
         found.add(Reason.WINDOW)
+    elif certificate.suggested is not None and certificate.suggested <= now:
+        found.add(Reason.ARI)
     return found
 
 
@@ -202,6 +240,17 @@ def needs_enrolling(reasons: tuple[Reason, ...]) -> bool:
 def renews_at(domain: ManagedDomain, facts: CertificateFacts) -> datetime:
     """Return when the renewal window of a certificate opens."""
     return domain.renew_window.opens(facts.not_before, facts.not_after)
+
+
+def renewal_time(domain: ManagedDomain, certificate: InstalledCertificate) -> datetime:
+    """Return when a live certificate is renewed: the CA's word can only bring its window forward.
+
+    Raises ValueError where there is no certificate.
+    """
+    if certificate.facts is None:
+        raise ValueError("there is no certificate to renew")
+    opens = renews_at(domain, certificate.facts)
+    return min(opens, certificate.suggested or opens)
 
 
 def serves_until(
@@ -262,27 +311,35 @@ def is_urgent(domain: ManagedDomain, live: tuple[InstalledCertificate, ...], now
     return False
 
 
+def delay_step(
+    before: Attempt, digest: str, *, error_class: ErrorClass, retry_delay: timedelta
+) -> timedelta:
+    """Return the delay after one more failure of the configuration with this digest.
+
+    MDRetryDelay doubles up to 20 h; what a human has to mend starts there; never less than before.
+    """
+    if error_class is not ErrorClass.TRANSIENT:
+        return MAX_DELAY
+    # 30 doublings of more than 20 h would be more than a timedelta holds
+    doubled = min(retry_delay, MAX_DELAY) * (1 << min(before.errors, 30))
+    floor = before.step if before.digest == digest else timedelta(0)
+    return min(max(doubled, floor), MAX_DELAY)
+
+
 def next_try(
-    attempt: Attempt,
+    step: timedelta,
     *,
-    error_class: ErrorClass,
-    retry_delay: timedelta,
     retry_after: timedelta | None,
     urgent: bool,
     jitter: float,
     now: datetime,
 ) -> datetime:
-    """Return when to try again after a failure; `attempt.errors` counts it already.
+    """Return when to try again, a `delay_step` after a failure, or when the CA said.
 
-    MDRetryDelay doubles up to 20 h; what a human has to mend starts there; 4 h at most where it is
-    urgent. `jitter` (0 to 1) only shortens, by up to a quarter, so that a daily cron meets it.
+    4 h at most where it is urgent. `jitter` (0 to 1) only shortens, by up to a quarter, so that a
+    daily cron meets it.
     """
-    delay = MAX_DELAY
-    if error_class is ErrorClass.TRANSIENT:
-        doublings = min(max(attempt.errors - 1, 0), 30)
-        delay = min(retry_delay * 2**doublings, MAX_DELAY)
-    if urgent:
-        delay = min(delay, MAX_URGENT_DELAY)
+    delay = min(step, MAX_URGENT_DELAY) if urgent else step
     delay -= delay * (jitter / 4)
     if retry_after is not None:
         delay = max(delay, min(retry_after, MAX_RETRY_AFTER))
@@ -301,22 +358,39 @@ def after_failure(
     jitter: float = 0.0,
 ) -> Attempt:
     """Return what is remembered after one more failure; `error.at` is now."""
-    failed = Attempt(
-        errors=before.errors + 1,
-        failing_since=before.failing_since or error.at,
-        digest=digest_of(domain),
-        last_error=error,
-    )
+    digest = digest_of(domain)
+    step = delay_step(before, digest, error_class=error_class, retry_delay=retry_delay)
     again = next_try(
-        failed,
-        error_class=error_class,
-        retry_delay=retry_delay,
+        step,
         retry_after=retry_after,
         urgent=is_urgent(domain, live, error.at),
         jitter=jitter,
         now=error.at,
     )
-    return replace(failed, next_try=again)
+    return Attempt(
+        errors=before.errors + 1,
+        failing_since=before.failing_since or error.at,
+        next_try=again,
+        digest=digest,
+        last_error=error,
+        ca_url=before.ca_url,
+        step=step,
+    )
+
+
+def ca_for(domain: ManagedDomain, attempt: Attempt, *, failover: int) -> str:
+    """Return the CA whose turn it is: each gets `failover` (MDRetryFailover) tries in a row.
+
+    mod_md changes it at every failure past that number (md_acme_drive.c, acme_renew). A success
+    leads back to the first; an order that waits at another one is asked for there.
+    """
+    urls = domain.effective_ca_urls
+    if attempt.ca_url not in urls:
+        return urls[0]
+    turn = urls.index(attempt.ca_url)
+    if attempt.errors and attempt.errors % failover == 0:
+        turn += 1
+    return urls[turn % len(urls)]
 
 
 def digest_of(domain: ManagedDomain) -> str:

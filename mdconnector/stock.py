@@ -14,15 +14,21 @@ from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import StoreError
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.renewal import (
+    AccountHold,
     Decision,
+    Due,
     InstalledCertificate,
     assess,
+    ca_for,
     serves_until,
 )
 from mdconnector.store.attempts import AttemptRecord, load_attempt
+from mdconnector.store.directories import load_hold
 from mdconnector.store.live import FoundSet, StagedRubbish, read_live, read_staging
 from mdconnector.store.pending import Pending
 from mdconnector.store.tree import Store
+
+_UNDECIDED = Due((), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,10 @@ class Stock:
     """of an order for this configuration that is open at the CA"""
     trouble: StoreError | None = None
     """why parts of it are not known"""
+    ca_url: str = ""
+    """of the CA whose turn it is"""
+    hold: AccountHold | None = None
+    """its account there is not to ask before that"""
 
     @property
     def serving(self) -> tuple[CertificateFacts, ...]:
@@ -53,40 +63,85 @@ class Stock:
 
 
 def take_stock(
-    store: Store | None, domains: Iterable[ManagedDomain], now: datetime
+    store: Store | None, domains: Iterable[ManagedDomain], now: datetime, *, failover: int
 ) -> tuple[Stock, ...]:
-    """Look at each domain. Without a store nothing is live, staged or remembered."""
-    return tuple(_look(store, domain, now) for domain in domains)
+    """Look at each domain; `failover` is MDRetryFailover.
+
+    Without a store nothing is live, staged or remembered.
+    """
+    look = _Look(store, now, failover)
+    return tuple(look.at(domain) for domain in domains)
 
 
-def _look(store: Store | None, domain: ManagedDomain, now: datetime) -> Stock:
-    nothing = tuple(InstalledCertificate(spec) for spec in domain.key_specs)
-    if store is None:
-        return _stock(domain, nothing, None, AttemptRecord(), now)
-    try:
+class _Look:
+    """One look at a store; what concerns an account is read once."""
+
+    def __init__(self, store: Store | None, now: datetime, failover: int) -> None:
+        self._store = store
+        self._now = now
+        self._failover = failover
+        self._holds: dict[tuple[str, str | None], AccountHold | None] = {}
+
+    def at(self, domain: ManagedDomain) -> Stock:
+        nothing = tuple(InstalledCertificate(spec) for spec in domain.key_specs)
+        if self._store is None:
+            return self._stock(domain, nothing, None, AttemptRecord())
+        try:
+            return self._found(self._store, domain)
+        except StoreError as error:
+            unknown = self._stock(domain, nothing, None, AttemptRecord())
+            return replace(unknown, trouble=error)
+
+    def _found(self, store: Store, domain: ManagedDomain) -> Stock:
         live = read_live(store, domain)
-        staging = read_staging(store, domain, now=now, live=live)
+        staging = read_staging(store, domain, now=self._now, live=live)
         record = load_attempt(store, domain.name)
         since, url = _open_order(store, domain)
-    except StoreError as error:
-        unknown = _stock(domain, nothing, None, AttemptRecord(), now)
-        return replace(unknown, trouble=error)
-    found = staging if isinstance(staging, FoundSet) else None
-    rubbish = staging if isinstance(staging, StagedRubbish) else None
-    stock = _stock(domain, live, found, record, now)
-    return replace(stock, rubbish=rubbish, pending_since=since, pending_url=url)
+        found = staging if isinstance(staging, FoundSet) else None
+        rubbish = staging if isinstance(staging, StagedRubbish) else None
+        hold = self._hold(store, domain, ca_for(domain, record.attempt, failover=self._failover))
+        stock = self._stock(domain, live, found, record, hold)
+        return replace(stock, rubbish=rubbish, pending_since=since, pending_url=url)
+
+    def _stock(
+        self,
+        domain: ManagedDomain,
+        live: tuple[InstalledCertificate, ...],
+        found: FoundSet | None,
+        record: AttemptRecord,
+        hold: AccountHold | None = None,
+    ) -> Stock:
+        return judge(
+            Stock(
+                domain,
+                live,
+                found,
+                record,
+                _UNDECIDED,
+                self._now,
+                ca_url=ca_for(domain, record.attempt, failover=self._failover),
+                hold=hold,
+            )
+        )
+
+    def _hold(self, store: Store, domain: ManagedDomain, ca_url: str) -> AccountHold | None:
+        key = (ca_url, domain.eab.kid if domain.eab else None)
+        if key not in self._holds:
+            self._holds[key] = load_hold(store, *key)
+        return self._holds[key]
 
 
-def _stock(
-    domain: ManagedDomain,
-    live: tuple[InstalledCertificate, ...],
-    found: FoundSet | None,
-    record: AttemptRecord,
-    now: datetime,
-) -> Stock:
-    staged = found.staged if found else None
-    decision = assess(domain, live=live, staged=staged, attempt=record.attempt, now=now)
-    return Stock(domain, live, found, record, decision, now)
+def judge(stock: Stock) -> Stock:
+    """Return the stock with the decision that follows from all else in it."""
+    decision = assess(
+        stock.domain,
+        live=stock.live,
+        staged=stock.found.staged if stock.found else None,
+        attempt=stock.record.attempt,
+        now=stock.now,
+        hold=stock.hold,
+    )
+    return replace(stock, decision=decision)
 
 
 def _open_order(store: Store, domain: ManagedDomain) -> tuple[datetime | None, str]:

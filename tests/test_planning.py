@@ -60,7 +60,8 @@ def stock_of(
     kept = record or AttemptRecord()
     decision = assess(domain, live=installed, staged=staged, attempt=kept.attempt, now=NOW)
     found = FoundSet(staged, (), (), None) if staged else None
-    return Stock(domain, installed, found, kept, decision, NOW, trouble=trouble)
+    ca_url = domain.effective_ca_urls[0]
+    return Stock(domain, installed, found, kept, decision, NOW, trouble=trouble, ca_url=ca_url)
 
 
 def decide(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -12,15 +15,20 @@ from mdconnector.errors import ErrorClass
 from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import ManagedDomain, SourceLine, Window
 from mdconnector.renewal import (
+    AccountHold,
     Attempt,
     BackingOff,
     Current,
     Due,
     InstalledCertificate,
+    LastError,
     Reason,
     Staged,
     StagedSet,
+    after_failure,
     assess,
+    ca_for,
+    delay_step,
     digest_of,
     is_comfortable,
     is_urgent,
@@ -165,20 +173,17 @@ def test_enroll_leaves_alone_what_is_only_in_its_window() -> None:
 
 
 def waits(
-    errors: int, *, error_class: ErrorClass = ErrorClass.TRANSIENT, **changed: object
+    errors: int,
+    *,
+    error_class: ErrorClass = ErrorClass.TRANSIENT,
+    retry_delay: timedelta = timedelta(seconds=30),
+    **changed: object,
 ) -> timedelta:
-    options: dict[str, object] = {
-        "retry_delay": timedelta(seconds=30),
-        "retry_after": None,
-        "urgent": False,
-        "jitter": 0.0,
-    }
-    moment = next_try(
-        Attempt(errors=errors),
-        error_class=error_class,
-        now=NOW,
-        **(options | changed),  # type: ignore[arg-type] # a table's row
+    step = delay_step(
+        Attempt(errors=errors - 1), "", error_class=error_class, retry_delay=retry_delay
     )
+    options: dict[str, object] = {"retry_after": None, "urgent": False, "jitter": 0.0}
+    moment = next_try(step, now=NOW, **(options | changed))  # type: ignore[arg-type] # a table's row
     return moment - NOW
 
 
@@ -208,6 +213,155 @@ def test_jitter_only_shortens() -> None:
 def test_retry_after_is_honoured_up_to_seven_days() -> None:
     assert waits(1, retry_after=timedelta(hours=30)) == timedelta(hours=30)
     assert waits(1, retry_after=timedelta(days=400)) == timedelta(days=7)
+
+
+def test_a_long_retry_delay_does_not_overflow() -> None:
+    assert waits(10_000, retry_delay=timedelta(days=10_000)) == timedelta(hours=20)
+
+
+def fail(
+    before: Attempt,
+    now: datetime,
+    *,
+    error_class: ErrorClass = ErrorClass.TRANSIENT,
+    life_left: timedelta = 1000 * DAY,
+    domain: ManagedDomain = DOMAIN,
+    **options: Any,
+) -> Attempt:
+    """Let one more try fail at `now`."""
+    not_after = now + life_left
+    live = replace(facts(), not_before=not_after - 3000 * DAY, not_after=not_after)
+    return after_failure(
+        before,
+        domain,
+        (installed(live),),
+        error=LastError("connection", "no answer", None, now),
+        error_class=error_class,
+        **({"retry_delay": timedelta(seconds=30)} | options),
+    )
+
+
+def next_of(attempt: Attempt) -> datetime:
+    assert attempt.next_try is not None
+    return attempt.next_try
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        pytest.param((ErrorClass.TRANSIENT,), id="no answer"),
+        pytest.param((ErrorClass.NEEDS_HUMAN,), id="refused"),
+        pytest.param((ErrorClass.TRANSIENT, ErrorClass.NEEDS_HUMAN), id="in turn"),
+        pytest.param((*(ErrorClass.TRANSIENT,) * 7, ErrorClass.CONFIGURATION), id="now and then"),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("retry_delay", [timedelta(milliseconds=1), timedelta(seconds=30), DAY])
+def test_in_four_hundred_days_of_failure_no_delay_is_shorter_than_the_one_before(
+    classes: tuple[ErrorClass, ...], seed: int, retry_delay: timedelta
+) -> None:
+    dice = random.Random(seed)  # noqa: S311 - it spreads, and guards nothing
+    attempt, now, longest = Attempt(), NOW, timedelta(0)
+    for error_class in itertools.cycle(classes):
+        attempt = fail(
+            attempt, now, error_class=error_class, retry_delay=retry_delay, jitter=dice.random()
+        )
+        delay = next_of(attempt) - now
+        assert timedelta(0) < delay <= timedelta(hours=20)
+        assert delay >= longest * 0.75, "a delay is shorter than jitter makes it"
+        longest = max(longest, delay)
+        now = next_of(attempt)
+        if now > NOW + 400 * DAY:
+            break
+    assert longest >= timedelta(hours=15)
+    assert attempt.errors >= 400 * 24 / 20
+
+
+def test_in_four_hundred_days_without_a_certificate_it_is_tried_every_four_hours_at_least() -> None:
+    attempt, now = Attempt(), NOW
+    while now < NOW + 400 * DAY:
+        attempt = fail(attempt, now, life_left=timedelta(0))
+        assert timedelta(0) < next_of(attempt) - now <= timedelta(hours=4)
+        now = next_of(attempt)
+    assert attempt.errors > 400 * 6
+
+
+def test_a_transient_error_after_one_that_a_human_must_mend_does_not_shorten_the_delay() -> None:
+    refused = fail(Attempt(), NOW, error_class=ErrorClass.NEEDS_HUMAN)
+    again = fail(refused, NOW + DAY)
+    assert next_of(again) - (NOW + DAY) == timedelta(hours=20)
+
+
+def test_a_changed_configuration_begins_with_short_delays() -> None:
+    refused = fail(Attempt(), NOW, error_class=ErrorClass.NEEDS_HUMAN)
+    changed = replace(DOMAIN, profile="short")
+    again = fail(refused, NOW + DAY, domain=changed)
+    assert next_of(again) - (NOW + DAY) == timedelta(seconds=60)
+
+
+def test_a_week_that_the_ca_asked_for_does_not_lengthen_our_own_delays() -> None:
+    asked = fail(Attempt(), NOW, retry_after=timedelta(days=7))
+    assert next_of(asked) == NOW + 7 * DAY
+    again = fail(asked, NOW + 7 * DAY)
+    assert next_of(again) - (NOW + 7 * DAY) == timedelta(seconds=60)
+
+
+# --- whom to ask ---------------------------------------------------------------------------------
+
+CAS = ("https://first.example/dir", "https://second.example/dir", "https://third.example/dir")
+MANY_CAS = replace(DOMAIN, ca_urls=CAS)
+
+
+def asked_in_turn(tries: int, *, failover: int) -> list[str]:
+    """Return the CAs that are asked while all of them fail."""
+    attempt, asked = Attempt(), []
+    for number in range(tries):
+        url = ca_for(MANY_CAS, attempt, failover=failover)
+        asked.append(url)
+        attempt = fail(replace(attempt, ca_url=url), NOW + number * DAY, domain=MANY_CAS)
+    return asked
+
+
+def test_each_ca_gets_its_share_of_tries_in_a_row() -> None:
+    first, second, third = CAS
+    assert asked_in_turn(7, failover=2) == [first, first, second, second, third, third, first]
+
+
+def test_success_leads_back_to_the_first_ca() -> None:
+    assert ca_for(MANY_CAS, Attempt(), failover=1) == CAS[0]
+
+
+def test_an_order_that_waits_at_the_second_ca_is_asked_for_there() -> None:
+    assert ca_for(MANY_CAS, Attempt(ca_url=CAS[1]), failover=13) == CAS[1]
+
+
+def test_a_ca_that_is_configured_no_more_is_not_asked() -> None:
+    attempt = Attempt(errors=1, ca_url="https://gone.example/dir")
+    assert ca_for(MANY_CAS, attempt, failover=1) == CAS[0]
+
+
+HOLD = AccountHold(NOW + DAY, LastError("rateLimited", "too many orders", None, NOW))
+
+
+def test_an_account_that_was_asked_to_wait_keeps_its_domains_waiting() -> None:
+    decision = assess(
+        DOMAIN, live=(installed(),), staged=None, attempt=Attempt(), now=NOW, hold=HOLD
+    )
+    assert decision == BackingOff((Reason.MISSING,), HOLD.until, HOLD.error)
+
+
+def test_what_is_not_due_does_not_care_for_the_account() -> None:
+    live = (installed(facts()),)
+    decision = assess(DOMAIN, live=live, staged=None, attempt=Attempt(), now=NOW, hold=HOLD)
+    assert isinstance(decision, Current)
+
+
+def test_an_account_that_has_waited_is_used_again() -> None:
+    later = HOLD.until
+    decision = assess(
+        DOMAIN, live=(installed(),), staged=None, attempt=Attempt(), now=later, hold=HOLD
+    )
+    assert isinstance(decision, Due)
 
 
 def test_the_last_quarter_of_the_window_is_urgent() -> None:

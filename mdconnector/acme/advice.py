@@ -18,10 +18,12 @@ ACCOUNT_DOES_NOT_EXIST = ACME_ERROR + "accountDoesNotExist"
 ALREADY_REPLACED = ACME_ERROR + "alreadyReplaced"
 BAD_NONCE = ACME_ERROR + "badNonce"
 EXTERNAL_ACCOUNT_REQUIRED = ACME_ERROR + "externalAccountRequired"
+INVALID_CONTACT = ACME_ERROR + "invalidContact"
 MALFORMED = ACME_ERROR + "malformed"
 ORDER_NOT_READY = ACME_ERROR + "orderNotReady"
 RATE_LIMITED = ACME_ERROR + "rateLimited"
 UNAUTHORIZED = ACME_ERROR + "unauthorized"
+UNSUPPORTED_CONTACT = ACME_ERROR + "unsupportedContact"
 
 _THEN = "; then: mdconnector renew NAME"
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -136,6 +136,8 @@ def _render(record: AttemptRecord) -> dict[str, object]:
         "failing_since": time_text(attempt.failing_since),
         "next_try": time_text(attempt.next_try),
         "digest": attempt.digest,
+        "ca_url": attempt.ca_url,
+        "step_ms": attempt.step // timedelta(milliseconds=1),
         "last_error": error
         and {
             "type": error.type,
@@ -177,6 +179,8 @@ def _parse(fields: Fields) -> AttemptRecord:
             next_try=fields.optional_time("next_try"),
             digest=fields.text("digest"),
             last_error=None if error is None else _parse_error(error),
+            ca_url=fields.optional_text("ca_url") or "",
+            step=timedelta(milliseconds=fields.number("step_ms", 0)),
         ),
         runs=tuple(_parse_run(run) for run in fields.parts("runs")),
         served=MappingProxyType({} if served is None else _parse_served(served)),

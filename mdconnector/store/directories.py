@@ -1,4 +1,4 @@
-"""What is remembered about CAs: their directory for a day, and when an account may ask again.
+"""What is remembered about CAs: what their directory offers, and when an account may ask again.
 
 Rule: this memory only saves requests; a damaged file reads as an absent one.
 """
@@ -9,6 +9,7 @@ import hashlib
 from datetime import datetime, timedelta
 
 from mdconnector.errors import StoreError
+from mdconnector.renewal import AccountHold, LastError
 from mdconnector.store.notes import Fields, read_note, time_text, write_note
 from mdconnector.store.tree import Store
 
@@ -46,19 +47,36 @@ def forget_directory(store: Store, url: str) -> None:
             folder.remove(_directory_name(url))
 
 
-def load_not_before(store: Store, url: str, kid: str | None) -> datetime | None:
-    """Return the time before which this account is not to ask again, where the CA said so."""
+def load_hold(store: Store, url: str, kid: str | None) -> AccountHold | None:
+    """Return until when this account is not to ask again, where the CA said so, and why."""
     fields = _load(store, _account_name(url, kid))
     try:
-        return None if fields is None else fields.optional_time("not_before")
+        if fields is None or fields.text("url") != url:
+            return None
+        why = LastError(
+            fields.text("type"),
+            fields.text("detail"),
+            fields.optional_text("hint"),
+            fields.time("at"),
+        )
+        return AccountHold(fields.time("not_before"), why)
     except ValueError:
         return None
 
 
-def save_not_before(store: Store, url: str, kid: str | None, not_before: datetime) -> None:
+def save_hold(store: Store, url: str, kid: str | None, hold: AccountHold) -> None:
     """Remember that the CA asked this account to wait."""
+    why = hold.error
+    note = {
+        "url": url,
+        "kid": kid,
+        "not_before": time_text(hold.until),
+        "type": why.type,
+        "detail": why.detail,
+        "hint": why.hint,
+        "at": time_text(why.at),
+    }
     with store.make_own(DIRECTORIES) as folder:
-        note = {"url": url, "kid": kid, "not_before": time_text(not_before)}
         write_note(folder, _account_name(url, kid), note)
 
 

@@ -42,10 +42,13 @@ class Fields:
         """Return a text, or None where it is null or absent."""
         return None if self._members.get(key) is None else self.text(key)
 
-    def number(self, key: str) -> int:
-        """Return a whole number that is not negative."""
-        value = self._members.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    def number(self, key: str, absent: int | None = None) -> int:
+        """Return a whole number that is not negative; one must be there unless `absent` is given.
+
+        It has at most 15 digits: what is made of it must not overflow.
+        """
+        value = self._members.get(key, absent)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 10**15:
             raise ValueError(f"its member '{key}' is no whole number")
         return value
 

@@ -32,6 +32,8 @@ FULL = (
             next_try=NOW + timedelta(hours=5),
             digest="d" * 64,
             last_error=LastError("ca", "the CA refused: café", "ask it", NOW),
+            ca_url="https://second.example/dir",
+            step=timedelta(hours=6),
         ),
         rollback=RollbackNote(NOW, "Apache ended", ("aa",), ("bb", "cc")),
         told=Told("ca", NOW),

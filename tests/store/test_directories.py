@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from mdconnector.renewal import AccountHold, LastError
 from mdconnector.store.directories import (
     forget_directory,
     load_directory,
-    load_not_before,
+    load_hold,
     save_directory,
-    save_not_before,
+    save_hold,
 )
 from mdconnector.store.tree import Store
 from tests.store.credentials import CA_URL, NOW, open_store
 
+HOLD = AccountHold(NOW, LastError("rateLimited", "too many", "wait", NOW))
+LONGER = replace(HOLD, until=NOW + timedelta(hours=1))
 OTHER_URL = "https://other.example/dir"
 DIRECTORY: dict[str, object] = {
     "newNonce": "https://ca.example/nonce",
@@ -62,23 +66,23 @@ def test_forgotten_directory_has_to_be_asked_again(store: Store) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b'{"url": 1}', b'{"read_at": "x", "directory": 1}'])
 def test_damaged_file_reads_as_nothing_remembered(store: Store, content: bytes) -> None:
     save_directory(store, CA_URL, DIRECTORY, NOW)
-    save_not_before(store, CA_URL, "kid", NOW)
+    save_hold(store, CA_URL, "kid", HOLD)
     for path in (store.path / "mdconnector/directories").iterdir():
         path.write_bytes(content)
     assert load_directory(store, CA_URL, NOW) is None
-    assert load_not_before(store, CA_URL, "kid") is None
+    assert load_hold(store, CA_URL, "kid") is None
 
 
 def test_waiting_time_is_remembered_for_each_account(store: Store) -> None:
-    save_not_before(store, CA_URL, "kid", NOW)
-    save_not_before(store, CA_URL, None, NOW + timedelta(hours=1))
-    assert load_not_before(store, CA_URL, "kid") == NOW
-    assert load_not_before(store, CA_URL, None) == NOW + timedelta(hours=1)
-    assert load_not_before(store, CA_URL, "other") is None
+    save_hold(store, CA_URL, "kid", HOLD)
+    save_hold(store, CA_URL, None, LONGER)
+    assert load_hold(store, CA_URL, "kid") == HOLD
+    assert load_hold(store, CA_URL, None) == LONGER
+    assert load_hold(store, CA_URL, "other") is None
 
 
 def test_nothing_is_made_by_looking(store: Store) -> None:
     load_directory(store, CA_URL, NOW)
-    load_not_before(store, CA_URL, "kid")
+    load_hold(store, CA_URL, "kid")
     forget_directory(store, CA_URL)
     assert not (store.path / "mdconnector/directories").exists()

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
@@ -42,9 +42,12 @@ SHORT_READ_TIMEOUT = 1.5
 HASTY = (
     sys.executable,
     "-c",
-    "from mdconnector.acme import session; from mdconnector.cli import main; "
-    f"session.RETRY_WAITS_SECONDS = {SHORT_WAITS}; "
-    f"session.READ_TIMEOUT_SECONDS = {SHORT_READ_TIMEOUT}; main()",
+    f"""
+from mdconnector.acme import session
+from mdconnector.cli import main
+session.RETRY_WAITS_SECONDS = {SHORT_WAITS}
+session.READ_TIMEOUT_SECONDS = {SHORT_READ_TIMEOUT}
+main()""",
 )
 """the command with short times"""
 
@@ -61,6 +64,11 @@ class SitesBehindProxy(PlainSites):
     ) -> Path:
         """Write the file of one domain."""
         return self.write(name, ssl_site(name, self.settings(changes), more=more))
+
+    def rename(self, name: str) -> None:
+        """Let the one domain have a name that the CA has never heard of."""
+        (self.sites / f"{PROVEN}.conf").unlink()
+        self.add(name)
 
     def settings(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
         """Return what a managed domain needs for this CA."""
@@ -142,7 +150,11 @@ def _as_a_process(*words: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _clock_ahead(by: timedelta) -> Iterator[None]:
     now = cli._now
-    with mock.patch.object(cli, "_now", lambda: now() + by):
+
+    def ahead() -> datetime:
+        return now() + by
+
+    with mock.patch.object(cli, "_now", ahead):
         yield
 
 

@@ -143,7 +143,8 @@ def _undefine(run: Reading, file: FileReading, args: str) -> None:
 def _is_definable(run: Reading, file: FileReading, name: str) -> bool:
     if ":" not in name:
         return True
-    run.report("bad-define", file.at, f"the name '{name}' contains ':'", "choose another name")
+    shown = name.partition(":")[0]  # what follows may be a value, and a secret
+    run.report("bad-define", file.at, f"the name '{shown}:...' contains ':'", "choose another name")
     return False
 
 

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.leaks import Secrets
+from tests.parts.pebble import EAB_KEYS
+
 CLONE = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "mdconnector")
+_BINDINGS = Secrets()
+for _kid, _hmac in EAB_KEYS.items():
+    _BINDINGS.add_text(f"the HMAC of {_kid}", _hmac)
 _FOR_COVERAGE = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START", "COVERAGE_FILE")
 
 
@@ -54,6 +60,7 @@ def run(
 ) -> Finished:
     """Run the command to its end; `config` is added as --config, `environment` to the minimum.
 
+    Whatever it prints is searched for the bindings of the CAs under test.
     A `user` is in his own group alone; `handles` stay open for him (see `command_for_anybody`).
     """
     words = [str(one) for one in arguments]
@@ -73,6 +80,9 @@ def run(
         extra_groups=None if user is None else [],
         pass_fds=tuple(handles),
     )
+    leaked = _BINDINGS.found_in(done.stdout + done.stderr)
+    if leaked:
+        raise AssertionError(f"{words} printed a secret: {leaked}")
     return Finished(tuple(words), done.returncode, done.stdout, done.stderr)
 
 

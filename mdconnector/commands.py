@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdconnector.errors import StoreError, UsageError
 from mdconnector.httpd.configuration import (
+    MAIN_FILES,
+    PID_FILES,
     Configuration,
     evaluate_as_httpd,
     find_domain,
     load_configuration,
+    was_read_as,
 )
 from mdconnector.httpd.directives import Directive
 from mdconnector.httpd.doctor import examine, pastes
@@ -72,25 +75,51 @@ _MACHINE_ID = Path("/etc/machine-id")
 def load(
     *, config: Path | None, sites: Path | None, store: Path | None, httpd: Path | None
 ) -> Configuration:
-    """Read Apache's configuration, as the httpd that runs it was started."""
-    configuration = load_configuration(
-        config=config, sites=sites, store=store, environment=os.environ
-    )
-    running = find_running(configuration.pid_file, httpd=httpd)
-    if running is None:
-        return configuration
-    with running:
-        arguments = arguments_that_count(running)
-        if not {"-D", "-C", "-c", "-d"} & set(arguments):
-            return configuration
+    """Read Apache's configuration, as the httpd that runs it was started.
+
+    Where the PidFile is, and so which httpd runs, is known only once that was read. In the usual
+    place it is guessed, and read again only where the guess was wrong.
+    """
+
+    def read(started: _Started) -> Configuration:
         return load_configuration(
             config=config,
             sites=sites,
             store=store,
             environment=os.environ,
-            parent_arguments=arguments,
-            parent_environment=running.environment or None,
+            parent_arguments=started.arguments,
+            parent_environment=started.environment,
+            httpd=started.httpd,
         )
+
+    is_usual = sites is None and config in (None, *MAIN_FILES)
+    guess = _started(PID_FILES if is_usual else (), httpd)
+    configuration = read(guess)
+    truth = _started((configuration.pid_file,), httpd)
+    if truth.httpd == guess.httpd and was_read_as(configuration, truth.arguments):
+        return configuration
+    return read(truth)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """How an httpd was started, as far as its configuration depends on it."""
+
+    httpd: Path | None
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+def _started(pid_files: Iterable[Path | None], httpd: Path | None) -> _Started:
+    found = (find_running(pid_file, httpd=httpd) for pid_file in pid_files)
+    running = next((one for one in found if one is not None), None)
+    if running is None:
+        return _Started(default_httpd(httpd, None))
+    with running:
+        program, arguments = default_httpd(httpd, running), arguments_that_count(running)
+        if {"-D", "-C", "-c", "-d"}.isdisjoint(arguments):
+            return _Started(program)
+        return _Started(program, arguments, running.environment or None)
 
 
 def scan(

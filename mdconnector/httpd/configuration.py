@@ -191,6 +191,17 @@ def load_configuration(
     )
 
 
+def was_read_as(configuration: Configuration, parent_arguments: tuple[str, ...]) -> bool:
+    """Say whether an httpd with these arguments, in pairs, reads what was read."""
+    world, options = configuration.world, _options(parent_arguments)
+    return (
+        world.defines == options.get("-D", ())
+        and world.pre_directives == options.get("-C", ())
+        and world.post_directives == options.get("-c", ())
+        and options.get("-d", (world.server_root,))[-1] == world.server_root
+    )
+
+
 def evaluate_as_httpd(
     configuration: Configuration,
     *,

@@ -10,7 +10,13 @@ import pytest
 
 from mdconnector.errors import ConfigurationError, UsageError
 from mdconnector.httpd import configuration as module
-from mdconnector.httpd.configuration import Configuration, find_domain, load_configuration
+from mdconnector.httpd.configuration import (
+    Configuration,
+    evaluate_as_httpd,
+    find_domain,
+    load_configuration,
+    was_read_as,
+)
 from mdconnector.managed_domain import Severity
 
 MODULES = "LoadModule ssl_module modules/mod_ssl.so\n"
@@ -412,3 +418,43 @@ def test_name_that_is_a_path_is_refused(configured: Configuration, name: str) ->
     with pytest.raises(UsageError) as caught:
         find_domain(configured, name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "same"),
+    [
+        (("-D", "X", "-C", "Define Y"), True),
+        (("-D", "X", "-C", "Define Y", "-d", "{root}"), True),
+        (("-D", "X", "-C", "Define Y", "-d", "/elsewhere"), False),
+        (("-D", "X"), False),
+        (("-D", "X", "-C", "Define Y", "-c", "Define Z"), False),
+        ((), False),
+    ],
+)
+def test_what_an_httpd_reads_depends_on_its_arguments(
+    root: Path, arguments: tuple[str, ...], same: bool
+) -> None:
+    configuration = load_configuration(
+        config=write(root, ""),
+        sites=None,
+        store=None,
+        environment={},
+        parent_arguments=("-D", "X", "-C", "Define Y"),
+    )
+    given = tuple(word.format(root=root) for word in arguments)
+    assert was_read_as(configuration, given) is same
+
+
+def test_truth_is_read_without_our_assumptions(root: Path) -> None:
+    configuration = load(
+        write(root, "<IfDefine MDCONNECTOR>\nMDomain a.example.org\n</IfDefine>\n")
+    )
+    assert configuration.assumed
+    assert [one.name for one in configuration.directives] == ["MDomain"]
+    assert evaluate_as_httpd(configuration).directives == ()
+
+
+def test_files_of_modules_are_remembered(root: Path) -> None:
+    configuration = load(write(root, "LoadModule md_module modules/mod_md.so\n"))
+    assert configuration.module_files == {"md_module": f"{root}/modules/mod_md.so"}
+    assert not configuration.assumed

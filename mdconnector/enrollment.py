@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from mdconnector import challenges
 from mdconnector.acme import jws, resources
-from mdconnector.acme.advice import ACCOUNT_DOES_NOT_EXIST, stops_account
+from mdconnector.acme.advice import ACCOUNT_DOES_NOT_EXIST, BAD_CSR, stops_account
 from mdconnector.acme.resources import (
     Account,
     Authorization,
@@ -31,7 +31,13 @@ from mdconnector.challenges import (
     traces_from_json,
     traces_to_json,
 )
-from mdconnector.errors import CaError, CaProblemError, CaUnreachableError, CertificateError
+from mdconnector.errors import (
+    CaError,
+    CaProblemError,
+    CaProtocolError,
+    CaUnreachableError,
+    CertificateError,
+)
 from mdconnector.keys import KeySpec, generate_key
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.store.pending import OrderNote, Pending, open_order_urls
@@ -40,6 +46,7 @@ from mdconnector.store.tree import Store
 
 # Sectigo finalizes for 45 s and more, and a request is waited for up to 240 s.
 LONGEST_FINALIZE = timedelta(minutes=10)
+_ALIVE = frozenset({AuthorizationStatus.PENDING, AuthorizationStatus.VALID})
 _FOREIGN_ORDER = frozenset({401, 403, 404})
 
 
@@ -165,6 +172,12 @@ class Enrollment:
         order = self._saved_order(session, account, spec) or self._place(session, account, spec)
         _, account = self._accounts.account_for(self.domain, self.ca_url)
         if order.status is OrderStatus.PENDING:
+            if self._may_be_finalizing(order, spec):
+                raise CaProtocolError(
+                    "the CA's order has gone back to 'pending' after it was finalized",
+                    url=order.url,
+                    hint="nothing to do: the order is read again by the next run",
+                )
             return self._prove(session, account, order, spec)
         self._tear_down()
         if order.status is OrderStatus.READY:
@@ -244,16 +257,17 @@ class Enrollment:
         """Set up and answer the challenges of a pending order, once in a run."""
         if order.url not in self._answered:
             self._tear_down()
-            pending = [
-                authorization
-                for authorization in (
-                    resources.fetch_authorization(session, account, url)
-                    for url in order.authorizations
-                )
-                if authorization.status is AuthorizationStatus.PENDING
+            authorizations = [
+                resources.fetch_authorization(session, account, url) for url in order.authorizations
             ]
+            if any(one.status not in _ALIVE for one in authorizations):
+                raise self._failure(session, account, order, spec)
             setups = challenges.set_up(
-                [_offered(authorization) for authorization in pending],
+                [
+                    _offered(one)
+                    for one in authorizations
+                    if one.status is AuthorizationStatus.PENDING
+                ],
                 self.domain,
                 self._site,
                 store=self._store,
@@ -292,8 +306,10 @@ class Enrollment:
                 return order
             self._pending.save_order(spec, note)
             raise
-        except CaProblemError:
+        except CaProblemError as error:
             self._pending.save_order(spec, note)
+            if error.type == BAD_CSR:
+                self._pending.drop_key(spec)
             raise
 
     def _may_be_finalizing(self, order: Order, spec: KeySpec) -> bool:

@@ -16,6 +16,7 @@ from mdconnector.errors import ErrorClass
 ACME_ERROR = "urn:ietf:params:acme:error:"
 ACCOUNT_DOES_NOT_EXIST = ACME_ERROR + "accountDoesNotExist"
 ALREADY_REPLACED = ACME_ERROR + "alreadyReplaced"
+BAD_CSR = ACME_ERROR + "badCSR"
 BAD_NONCE = ACME_ERROR + "badNonce"
 EXTERNAL_ACCOUNT_REQUIRED = ACME_ERROR + "externalAccountRequired"
 INVALID_CONTACT = ACME_ERROR + "invalidContact"

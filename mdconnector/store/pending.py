@@ -166,6 +166,14 @@ class Pending:
                 folder.remove(_order_name(spec))
                 folder.sync()
 
+    def drop_key(self, spec: KeySpec) -> None:
+        """Forget a key that the CA does not take, with its order and CSR."""
+        with self._open() as folder:
+            if folder is not None:
+                for name in (_order_name(spec), _request_name(spec), spec.privkey_name):
+                    folder.remove(name)
+                folder.sync()
+
     def save_chain(self, spec: KeySpec, pem: bytes) -> None:
         """Keep the chain; the order has done its work then."""
         with self._make() as folder:

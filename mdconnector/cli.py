@@ -408,6 +408,9 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     try:
         code = program.main(arguments, prog_name="mdconnector", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _write(sys.stderr, f"{error.format_message()}\n")
+        code = error.exit_code
     except click.ClickException as error:
         hint = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         usage = UsageError(error.format_message(), hint=f"type '{hint or 'mdconnector'} -h'")

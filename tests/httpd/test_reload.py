@@ -135,7 +135,9 @@ def test_a_stopped_httpd_is_not_started_by_a_reload(apache: Apache) -> None:
     with found(apache) as running:
         apache.stop()
 
-        assert reload(running).outcome is ReloadOutcome.NOT_RUNNING
+        # the kernel may still be at work on its end, and then it was stopped meanwhile
+        ended = {ReloadOutcome.NOT_RUNNING, ReloadOutcome.STOPPED}
+        assert reload(running).outcome in ended
     assert not apache.pid_file.exists()
     assert apache.processes() == ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -116,3 +117,43 @@ def test_the_hmac_is_not_in_any_repr() -> None:
     account = ExternalAccount("kid-1", secret)
     domain = ManagedDomain("a.example", ("a.example",), SourceLine("x.conf", 1), eab=account)
     assert secret not in repr(account) + repr(domain) + str(domain)
+
+
+AUTHORITY, BINDING = SourceLine("/etc/a.conf", 3), SourceLine("/etc/b.conf", 7)
+
+
+def located(hint: str, **lines: SourceLine) -> str:
+    domain = ManagedDomain("a.example", ("a.example",), SourceLine("/etc/c.conf", 1))
+    return replace(domain, lines=tuple(lines.items())).locate(hint)
+
+
+def test_a_hint_is_given_the_line_of_each_directive_that_it_names() -> None:
+    hint = "compare MDExternalAccountBinding and MDCertificateAuthority; then: mdconnector renew x"
+    assert located(hint, MDExternalAccountBinding=BINDING, MDCertificateAuthority=AUTHORITY) == (
+        "compare MDExternalAccountBinding (/etc/b.conf:7) and MDCertificateAuthority "
+        "(/etc/a.conf:3); then: mdconnector renew x"
+    )
+
+
+def test_a_directive_to_write_is_left_as_it_is_to_be_written() -> None:
+    hint = "write 'MDCertificateAgreement accepted'"
+    assert located(hint, MDCertificateAgreement=BINDING) == hint
+
+
+def test_what_stands_nowhere_is_put_beside_the_ca_s_line_before_the_command_to_type() -> None:
+    hint = "set MDExternalAccountBinding; then: mdconnector renew a.example"
+    assert located(hint, MDCertificateAuthority=AUTHORITY) == (
+        "set MDExternalAccountBinding; put it beside /etc/a.conf:3; "
+        "then: mdconnector renew a.example"
+    )
+    assert located("set MDExternalAccountBinding") == (
+        "set MDExternalAccountBinding; put it above /etc/c.conf:1"
+    )
+
+
+def test_a_directive_that_need_not_stand_anywhere_is_not_asked_for() -> None:
+    assert located("see MDPrivateKeys and MDProfile") == "see MDPrivateKeys and MDProfile"
+
+
+def test_a_longer_name_is_another_directive() -> None:
+    assert located("see MDProfileMandatory", MDProfile=BINDING) == "see MDProfileMandatory"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import LockedError, UsageError
 from mdconnector.managed_domain import Finding, Severity
 from mdconnector.outcomes import (
+    BrokenFile,
     DomainStatus,
     NotLive,
     Ordered,
@@ -216,3 +218,42 @@ def test_the_journal_has_changes_and_news_of_failures_only() -> None:
         outcome(Ordered.FAILED, "c.example"),
     )
     assert [line.split(":")[0] for line in journal_lines(run)] == ["a.example", "c.example"]
+
+
+UNCLOSED = Finding(
+    "unclosed-section", Severity.ERROR, "/etc/b.conf:3", "it is not closed", "add </VirtualHost>"
+)
+
+
+@pytest.mark.parametrize("is_news", [True, False])
+def test_a_broken_file_is_one_line_and_under_quiet_only_as_news(is_news: bool) -> None:
+    broken = (BrokenFile(UNCLOSED, is_news),)
+    line = "/etc/b.conf:3: it is not closed; add </VirtualHost>\n"
+    for run in (
+        replace(order_run(), broken_files=broken),
+        replace(promote_run(), broken_files=broken),
+    ):
+        assert render_failures(run, Style()) == line
+        assert render_failures(run, QUIET) == (line if is_news else "")
+        assert journal_lines(run) == ((line.strip(),) if is_news else ())
+        findings = json.loads(render(run, Style(as_json=True)))["findings"]
+        assert [one["at"] for one in findings] == ["/etc/b.conf:3"]
+
+
+def test_a_broken_file_fails_a_run_over_all_and_not_one_by_name() -> None:
+    broken = (BrokenFile(UNCLOSED),)
+    assert replace(order_run(), broken_files=broken).exit_code == 1
+    assert replace(order_run(by_name=True), broken_files=broken).exit_code == 0
+    assert replace(promote_run(), broken_files=broken).exit_code == 1
+    assert replace(promote_run(by_name=True), broken_files=broken).exit_code == 0
+    waiting = promote_run(promoted(Promoted.WAITING))
+    assert replace(waiting, broken_files=broken).exit_code == 4, "it comes before 1"
+
+
+def test_what_is_mended_is_told_even_under_quiet() -> None:
+    for run in (
+        replace(order_run(), mended=("b.conf: mended",)),
+        replace(promote_run(), mended=("b.conf: mended",)),
+    ):
+        assert render(run, QUIET) == "b.conf: mended\n"
+        assert journal_lines(run) == ("b.conf: mended",)

@@ -157,7 +157,8 @@ def exposure(
         ("renew", DNS, "--force", "-v"),
         ("promote", DNS, "--reload", "--json"),
         ("status", HTTP, "--json"),
-        ("scan", "--json"),
+        ("scan", "--tree", "--verify", "--json"),
+        ("scan", "--tree"),
         ("renew", "--all"),
     )
     with seen.watch:
@@ -305,7 +306,8 @@ def test_a_binding_that_is_written_wrongly_is_never_repeated(
         place.write(f"{number:02}", f"# {title}\n{site if inside else lines}\n")
     place.write("99", ssl_site("good.example.org", settings))
     secrets = canary()
-    for command in (("scan", "-v"), ("scan", "--json"), ("enroll", "--all", "--dry-run", "-v")):
+    commands = (("scan", "-v"), ("scan", "--json", "--tree"), ("scan", "--tree"))
+    for command in (*commands, ("enroll", "--all", "--dry-run", "-v")):
         done = place.run(*command)
         assert done.exit_code == 1
         assert "Traceback" not in done.output

@@ -236,6 +236,27 @@ def test_error_before_all_domains_is_nobody_s_fault(root: Path) -> None:
 # Store, user, process
 
 
+def ownerless(root: Path, text: str) -> list[str]:
+    """Return the codes of the errors that may hide domains."""
+    return [finding.code for finding in load(write(root, text)).ownerless_errors]
+
+
+def test_error_that_is_a_domain_s_fault_is_not_ownerless(root: Path) -> None:
+    assert ownerless(root, "MDomain a.example.org\nInclude no.conf\n") == []
+    assert ownerless(root, "Include no.conf\nMDomain a.example.org\n") == ["include-failed"]
+
+
+def test_declaration_that_makes_no_domain_is_an_ownerless_error(root: Path) -> None:
+    assert ownerless(root, "MDomain\n") == ["mdomain-without-name"]
+    assert ownerless(root, "MDomain ../a.example.org\n") == ["name-refused"]
+    assert ownerless(root, "MDomain a_b.example.org\n") == [], "it is that domain's own fault"
+
+
+def test_what_hides_no_domain_is_not_an_ownerless_error(root: Path) -> None:
+    assert ownerless(root, "MDStoreDirectory x\nNoSuchDirective\n") == []
+    assert ownerless(root, "LoadModule md_module m.so\nMDomain a.example.org\n") == []
+
+
 def test_store_of_the_option_before_the_directive_s(root: Path, tmp_path: Path) -> None:
     main = write(root, MODULES + MD_MODULE + "MDStoreDir elsewhere\n")
     assert load(main).store_path == root / "elsewhere"

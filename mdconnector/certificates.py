@@ -7,6 +7,7 @@ alike.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class CertificateFacts:
     must_staple: bool
     public_key: bytes
     """DER SubjectPublicKeyInfo"""
+    ari_id: str = ""
+    """by which its CA knows it (RFC 9773 §4.1); empty where it names no issuer's key"""
 
     def covers(self, name: str) -> bool:
         """Say whether the certificate is valid for a DNS name."""
@@ -100,6 +103,7 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
             issuer=_issuer(certificate),
             must_staple=_must_staple(certificate),
             public_key=public_bytes(public_key),
+            ari_id=_ari_id(certificate),
         )
     except (ValueError, UnsupportedAlgorithm) as error:
         raise CertificateError("the certificate cannot be read: it is malformed") from error
@@ -300,6 +304,20 @@ def _must_staple(certificate: x509.Certificate) -> bool:
     except x509.ExtensionNotFound:
         return False
     return isinstance(feature, x509.TLSFeature) and x509.TLSFeatureType.status_request in feature
+
+
+def _ari_id(certificate: x509.Certificate) -> str:
+    issuer = _extension(certificate, x509.AuthorityKeyIdentifier)
+    serial = certificate.serial_number
+    if issuer is None or not issuer.key_identifier or serial <= 0:
+        return ""
+    # as in DER: a first octet from 0x80 on would be a sign, so a zero comes before it
+    octets = serial.to_bytes(serial.bit_length() // 8 + 1)
+    return f"{_base64url(issuer.key_identifier)}.{_base64url(octets)}"
+
+
+def _base64url(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode("ascii")
 
 
 def _issuer(certificate: x509.Certificate) -> str:

@@ -50,7 +50,8 @@ from mdconnector.outcomes import (
 from mdconnector.overview import most_urgent_first, status_of
 from mdconnector.planning import Command, Job, PlanOptions, Rules, plan, sort_jobs
 from mdconnector.renewal import is_expiring
-from mdconnector.stock import Stock, take_stock
+from mdconnector.stock import Stock, questions, take_stock
+from mdconnector.store.directories import is_known_to_offer
 from mdconnector.store.live import staging_changed_at
 from mdconnector.store.lock import run_lock
 from mdconnector.store.recovery import recover, repair
@@ -234,11 +235,26 @@ def order(
             store, wait_seconds=rules.lock_wait_seconds, command=command, on_wait=_waiting(say)
         ):
             stocks, repairs = _take_stock_and_mend(configuration, store, domains, clock())
+            if command == "renew":
+                stocks = _ask_when_to_renew(store, stocks, rules, clock)
             plans = _plan_all(configuration, store, stocks, options)
             repairs += _clear_staging(store, stocks, plans)
             outcomes = _work_off(configuration, store, plans, rules, clock)
             run = _order_run(options, outcomes, repairs, clock())
             return tell_of_order(run, store, configuration.ownerless_errors, stocks, clock())
+
+
+def _ask_when_to_renew(
+    store: Store, stocks: tuple[Stock, ...], rules: Rules, clock: Clock
+) -> tuple[Stock, ...]:
+    """Have the CAs asked (ARI) where it is time to; most runs load and send nothing."""
+    urls = {one.domain.effective_ca_urls[0] for one in stocks if questions(one)}
+    offering = {url for url in urls if is_known_to_offer(store, url, "renewalInfo")}
+    if not offering:
+        return stocks
+    from mdconnector.suggestions import ask_when_to_renew
+
+    return ask_when_to_renew(stocks, offering, store=store, clock=clock, jobs=rules.jobs)
 
 
 def _plan_all(

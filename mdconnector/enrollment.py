@@ -8,8 +8,10 @@ it waits for; waiting is the caller's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from mdconnector import challenges
 from mdconnector.acme import jws, resources
@@ -77,32 +79,44 @@ def _says_order_is_gone(error: CaProblemError) -> bool:
     return error.status in _FOREIGN_ORDER and not stops_account(error.detail)
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be obtained, where, and in place of what."""
+
+    domain: ManagedDomain
+    ca_url: str
+    live: tuple[CertificateFacts, ...] = ()
+    """what serves the configuration now"""
+    replaces: Mapping[KeySpec, str] = field(default_factory=lambda: MappingProxyType({}))
+    """the ARI ids of the certificates that new ones take the place of"""
+    order_anew: bool = False
+    """even though a complete set waits to be staged"""
+
+
 class Enrollment:
     """The work on one domain."""
 
     def __init__(
         self,
-        domain: ManagedDomain,
+        wish: Wish,
         *,
-        ca_url: str,
-        live: tuple[CertificateFacts, ...],
         store: Store,
         accounts: Accounts,
         site: ChallengeSite,
         clock: Clock,
-        order_anew: bool = False,
     ) -> None:
-        self.domain = domain
-        self.ca_url = ca_url
-        self._live = live
+        self.domain = wish.domain
+        self.ca_url = wish.ca_url
+        self._live = wish.live
         self._store = store
         self._accounts = accounts
         self._site = site
         self._clock = clock
         self._polls = 0
         self._begun = False
-        self._order_anew = order_anew
-        self._pending = Pending.load(store, domain)
+        self._order_anew = wish.order_anew
+        self._replaces = wish.replaces
+        self._pending = Pending.load(store, wish.domain)
         self._account_id = ""
         self._answered: set[str] = set()
         """orders whose challenges were answered in this run"""
@@ -226,12 +240,12 @@ class Enrollment:
         lost = self._lost_order(session, account, spec)
         self._pending.save_order(spec, note)
         try:
-            order = lost or self._new_order(session, account)
+            order = lost or self._new_order(session, account, spec)
         except CaProblemError as error:
             if error.type != ACCOUNT_DOES_NOT_EXIST:
                 raise
             account = self._accounts.register_again(self.domain, self.ca_url, account)
-            order = self._new_order(session, account)
+            order = self._new_order(session, account, spec)
         self._pending.save_order(spec, replace(note, url=order.url))
         self._polls = 0
         return order
@@ -244,12 +258,13 @@ class Enrollment:
         known = open_order_urls(self._store)
         return resources.find_lost_order(session, account, self.domain.order_names, known)
 
-    def _new_order(self, session: Session, account: Account) -> Order:
+    def _new_order(self, session: Session, account: Account, spec: KeySpec) -> Order:
         return resources.new_order(
             session,
             account,
             self.domain.order_names,
             profile=self.domain.profile,
+            replaces=self._replaces.get(spec),
             known_orders=lambda: open_order_urls(self._store),
         )
 

@@ -18,9 +18,10 @@ from datetime import datetime, timedelta
 from mdconnector.acme.advice import fill_name
 from mdconnector.authorities import Accounts, Clock, Sessions, look_for_account
 from mdconnector.challenges import ChallengeSite
-from mdconnector.enrollment import Complete, Enrollment, Progress, Waiting
+from mdconnector.enrollment import Complete, Enrollment, Progress, Waiting, Wish
 from mdconnector.errors import CaError, CaUnreachableError, MdConnectorError
 from mdconnector.httpd.configuration import Configuration
+from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.outcomes import Ordered, OrderOutcome
 from mdconnector.planning import Job, Rules, news, planned, told_key
@@ -97,16 +98,21 @@ def _enrollment(
     configuration: Configuration,
     clock: Clock,
 ) -> Enrollment:
-    return Enrollment(
+    wish = Wish(
         job.stock.domain,
-        ca_url=job.stock.ca_url,
+        job.stock.ca_url,
         live=job.stock.serving,
-        store=store,
-        accounts=accounts,
-        site=_site(configuration),
-        clock=clock,
+        replaces=_replaced_by(job),
         order_anew=job.order_anew,
     )
+    return Enrollment(wish, store=store, accounts=accounts, site=_site(configuration), clock=clock)
+
+
+def _replaced_by(job: Job) -> dict[KeySpec, str]:
+    """Return the ARI ids of the certificates that new ones take the place of."""
+    if not job.stock.domain.ari_renewals:
+        return {}
+    return {one.spec: one.facts.ari_id for one in job.stock.live if one.facts and one.facts.ari_id}
 
 
 def _site(configuration: Configuration) -> ChallengeSite:

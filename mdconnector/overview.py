@@ -17,9 +17,10 @@ from mdconnector.renewal import (
     LastError,
     State,
     renewal_time,
+    renews_at,
     state_of,
 )
-from mdconnector.stock import Stock
+from mdconnector.stock import Stock, local_time
 
 _FAR_AWAY = datetime.max.replace(tzinfo=UTC)
 
@@ -84,11 +85,21 @@ def _detail(stock: Stock) -> str:
         return f"not readable by uid {os.geteuid()}; try sudo"
     notes = [_fault_of(stock.domain)]
     notes += [_fault_in(one) for one in stock.live]
+    notes += [_suggestion(stock, one) for one in stock.live]
     if stock.rubbish is not None:
         notes.append(f"{stock.rubbish.path}: {stock.rubbish.why}")
     if stock.found is not None and stock.found.staged.fault is not None:
         notes.append(f"staged set refused: {stock.found.staged.fault}")
     return printable("; ".join(note for note in notes if note), 1000)
+
+
+def _suggestion(stock: Stock, certificate: InstalledCertificate) -> str:
+    facts, suggested = certificate.facts, certificate.suggested
+    if facts is None or suggested is None or suggested >= renews_at(stock.domain, facts):
+        return ""
+    info = stock.record.renewal_info.get(facts.ari_id)
+    why = f" ({info.explanation})" if info and info.explanation else ""
+    return f"the CA would have it renewed by {local_time(suggested)}{why}"
 
 
 def _fault_of(domain: ManagedDomain) -> str:

@@ -8,7 +8,7 @@ md_reg.c (state_init, md_reg_renew_at); where ours differ, the docstring says so
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -22,6 +22,10 @@ MAX_URGENT_DELAY = timedelta(hours=4)
 MAX_RETRY_AFTER = timedelta(days=7)
 MAX_HOLD = timedelta(days=1)
 """for a whole account: a CA that means one domain's limit must not stop all others for a week"""
+MIN_ARI_PAUSE = timedelta(hours=6)
+MAX_ARI_PAUSE = timedelta(days=7)
+YOUNGEST_FOR_ARI = timedelta(days=1)
+"""a CA that always says "now" then costs a certificate a day, not one in each run"""
 GRACE_WITHOUT_CERTIFICATE = timedelta(days=7)
 
 
@@ -100,6 +104,19 @@ class AccountHold:
 
     until: datetime
     error: LastError
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalInfo:
+    """What a CA answered about one certificate (RFC 9773); no window where it could not say."""
+
+    ask_again: datetime
+    start: datetime | None = None
+    end: datetime | None = None
+    chosen: datetime | None = None
+    """a time in the window, by chance, once for each window"""
+    explanation: str = ""
+    """the address of a page that says why, safe to print"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +428,46 @@ def digest_of(domain: ManagedDomain) -> str:
         domain.ca_certificates,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def is_open_to_suggestions(domain: ManagedDomain) -> bool:
+    """Say whether the CA's word (ARI) counts for a domain (MDRenewViaARI)."""
+    is_ours = domain.used and domain.renewed_by is not None
+    return domain.ari_renewals and is_ours and not domain.static_pairs and not domain.faults
+
+
+def is_to_be_asked_about(facts: CertificateFacts, known: RenewalInfo | None, now: datetime) -> bool:
+    """Say whether the CA is to be asked when to renew a certificate whose window is not open."""
+    life = facts.not_after - facts.not_before
+    if not facts.ari_id or now < facts.not_before + min(YOUNGEST_FOR_ARI, life / 10):
+        return False
+    if known is None:
+        return True
+    # later than any pause: a clock was wrong when it was written
+    return not now < known.ask_again <= now + MAX_ARI_PAUSE
+
+
+def heed(
+    known: RenewalInfo | None,
+    window: tuple[datetime, datetime] | None,
+    *,
+    pause: timedelta | None,
+    chance: float,
+    now: datetime,
+    explanation: str = "",
+) -> RenewalInfo:
+    """Return what is remembered of an answer; `window` is None where the CA had none to give.
+
+    `pause` is its Retry-After; `chance` (0 to 1) picks the time, unless the window is the old one.
+    """
+    wait = min(max(pause or MIN_ARI_PAUSE, MIN_ARI_PAUSE), MAX_ARI_PAUSE)
+    if window is None:
+        return replace(known or RenewalInfo(now), ask_again=now + wait)
+    start, end = window
+    chosen = start + (end - start) * chance
+    if known is not None and (known.start, known.end) == window and known.chosen is not None:
+        chosen = known.chosen
+    return RenewalInfo(now + wait, start, end, chosen, explanation)
 
 
 class State(StrEnum):

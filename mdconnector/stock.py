@@ -15,11 +15,14 @@ from mdconnector.errors import StoreError
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.renewal import (
     AccountHold,
+    Current,
     Decision,
     Due,
     InstalledCertificate,
     assess,
     ca_for,
+    is_open_to_suggestions,
+    is_to_be_asked_about,
     serves_until,
 )
 from mdconnector.store.attempts import AttemptRecord, load_attempt
@@ -133,15 +136,36 @@ class _Look:
 
 def judge(stock: Stock) -> Stock:
     """Return the stock with the decision that follows from all else in it."""
+    live = tuple(_with_memory(stock, certificate) for certificate in stock.live)
     decision = assess(
         stock.domain,
-        live=stock.live,
+        live=live,
         staged=stock.found.staged if stock.found else None,
         attempt=stock.record.attempt,
         now=stock.now,
         hold=stock.hold,
     )
-    return replace(stock, decision=decision)
+    return replace(stock, live=live, decision=decision)
+
+
+def _with_memory(stock: Stock, certificate: InstalledCertificate) -> InstalledCertificate:
+    """Add to a live certificate what is remembered of it."""
+    facts, known = certificate.facts, stock.record.renewal_info
+    if facts is None or not known or not is_open_to_suggestions(stock.domain):
+        return certificate
+    info = known.get(facts.ari_id)
+    return replace(certificate, suggested=info.chosen if info else None)
+
+
+def questions(stock: Stock) -> tuple[CertificateFacts, ...]:
+    """Return the live certificates about which the CA is to be asked when to renew them."""
+    if not isinstance(stock.decision, Current) or not is_open_to_suggestions(stock.domain):
+        return ()
+    known = stock.record.renewal_info
+    facts = (one.facts for one in stock.live if one.facts is not None)
+    return tuple(
+        one for one in facts if is_to_be_asked_about(one, known.get(one.ari_id), stock.now)
+    )
 
 
 def _open_order(store: Store, domain: ManagedDomain) -> tuple[datetime | None, str]:

@@ -64,6 +64,10 @@ class Authority:
             )
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                critical=False,
+            )
         )
         if must_staple:
             feature = x509.TLSFeature([x509.TLSFeatureType.status_request])

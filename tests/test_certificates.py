@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -190,3 +191,45 @@ def test_a_first_name_longer_than_64_bytes_is_no_cn() -> None:
     name = "a" * 60 + ".example.org"
     csr = x509.load_der_x509_csr(make_csr((name,), generate_key(EC_SPEC), must_staple=False))
     assert not list(csr.subject)
+
+
+def with_serial(serial: int, issuer_key_id: bytes | None) -> x509.Certificate:
+    """Make a certificate of this number by an issuer of this key."""
+    key = generate_key(EC_SPEC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "one.example")])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(now)
+        .not_valid_after(now + DAY)
+    )
+    if issuer_key_id is not None:
+        issuer = x509.AuthorityKeyIdentifier(issuer_key_id, None, None)
+        builder = builder.add_extension(issuer, critical=False)
+    return builder.sign(key, hashes.SHA256())
+
+
+KEY_ID = bytes.fromhex("69885b6b87464041e1b37b847ba0ae2cde01c8d4")
+
+
+@pytest.mark.parametrize(
+    ("serial", "encoded"),
+    [
+        pytest.param(
+            0x87654321, "AIdlQyE", id="a zero before what would be a sign (the RFC's own)"
+        ),
+        pytest.param(0x7F, "fw", id="no zero where none is needed"),
+        pytest.param(0x80, "AIA", id="the first number that needs one"),
+        pytest.param(0x0123456789, "ASNFZ4k", id="leading zero bits are not octets"),
+    ],
+)
+def test_ari_id_is_the_issuers_key_and_the_serial_as_in_der(serial: int, encoded: str) -> None:
+    assert facts_of(with_serial(serial, KEY_ID)).ari_id == f"aYhba4dGQEHhs3uEe6CuLN4ByNQ.{encoded}"
+
+
+def test_a_certificate_that_names_no_issuers_key_has_no_ari_id() -> None:
+    assert facts_of(with_serial(1, None)).ari_id == ""

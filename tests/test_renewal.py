@@ -30,7 +30,9 @@ from mdconnector.renewal import (
     ca_for,
     delay_step,
     digest_of,
+    heed,
     is_comfortable,
+    is_to_be_asked_about,
     is_urgent,
     needs_enrolling,
     next_try,
@@ -338,6 +340,85 @@ def test_an_order_that_waits_at_the_second_ca_is_asked_for_there() -> None:
 def test_a_ca_that_is_configured_no_more_is_not_asked() -> None:
     attempt = Attempt(errors=1, ca_url="https://gone.example/dir")
     assert ca_for(MANY_CAS, attempt, failover=1) == CAS[0]
+
+
+# --- by the CA's word ----------------------------------------------------------------------------
+
+WEEK = (NOW - 3 * DAY, NOW + 4 * DAY)
+
+
+def suggested(at: datetime | None, *, age_days: float = 10) -> InstalledCertificate:
+    return replace(installed(facts(age_days=age_days)), suggested=at)
+
+
+def test_a_certificate_is_due_when_the_time_that_was_chosen_has_come() -> None:
+    assert decide(suggested(NOW)) == Due((Reason.ARI,), facts().not_after)
+
+
+def test_a_time_to_come_brings_the_renewal_forward() -> None:
+    decision = decide(suggested(NOW + DAY))
+    assert isinstance(decision, Current)
+    assert decision.renew_at == NOW + DAY
+
+
+def test_a_time_past_the_own_window_does_not_put_the_renewal_off() -> None:
+    decision = decide(suggested(NOW + 60 * DAY))
+    assert isinstance(decision, Current)
+    assert decision.renew_at == facts().not_after - 29.7 * DAY
+    late = decide(suggested(NOW + 60 * DAY, age_days=61))
+    assert isinstance(late, Due)
+    assert late.reasons == (Reason.WINDOW,)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 0.999])
+def test_the_time_lies_within_the_window_of_the_ca(chance: float) -> None:
+    info = heed(None, WEEK, pause=None, chance=chance, now=NOW)
+    assert info.chosen == WEEK[0] + 7 * DAY * chance
+    assert (info.start, info.end) == WEEK
+
+
+def test_the_time_is_chosen_once_for_a_window() -> None:
+    first = heed(None, WEEK, pause=None, chance=0.25, now=NOW)
+    again = heed(first, WEEK, pause=None, chance=0.75, now=NOW + DAY)
+    assert again.chosen == first.chosen
+    moved = (WEEK[0] - DAY, WEEK[1])
+    assert heed(first, moved, pause=None, chance=0.0, now=NOW).chosen == moved[0]
+
+
+@pytest.mark.parametrize(
+    ("pause", "wait"),
+    [
+        pytest.param(None, timedelta(hours=6), id="not said"),
+        pytest.param(timedelta(seconds=5), timedelta(hours=6), id="too soon"),
+        pytest.param(timedelta(hours=30), timedelta(hours=30), id="as said"),
+        pytest.param(timedelta(days=300), timedelta(days=7), id="too late"),
+    ],
+)
+def test_the_ca_is_asked_again_after_six_hours_to_seven_days(
+    pause: timedelta | None, wait: timedelta
+) -> None:
+    info = heed(None, WEEK, pause=pause, chance=0.0, now=NOW)
+    assert info.ask_again == NOW + wait
+    at_hand = replace(facts(), ari_id="a.b")
+    assert not is_to_be_asked_about(at_hand, info, NOW + wait - timedelta(seconds=1))
+    assert is_to_be_asked_about(at_hand, info, NOW + wait)
+
+
+def test_a_ca_that_gives_no_answer_leaves_the_last_one_in_force() -> None:
+    first = heed(None, WEEK, pause=None, chance=0.25, now=NOW)
+    failed = heed(first, None, pause=None, chance=0.75, now=NOW + DAY)
+    assert failed == replace(first, ask_again=NOW + DAY + timedelta(hours=6))
+
+
+@pytest.mark.parametrize(
+    ("age_days", "life_days", "is_old_enough"),
+    [(0.9, 90, False), (1, 90, True), (0.5, 6, False), (0.6, 6, True)],
+)
+def test_nobody_asks_about_a_certificate_in_its_first_day_or_tenth(
+    age_days: float, life_days: float, is_old_enough: bool
+) -> None:
+    young = replace(facts(age_days=age_days, life_days=life_days), ari_id="a.b")
+    assert is_to_be_asked_about(young, None, NOW) is is_old_enough
 
 
 HOLD = AccountHold(NOW + DAY, LastError("rateLimited", "too many orders", None, NOW))

@@ -43,6 +43,7 @@ class Purpose(StrEnum):
     VALIDATION = "validating the name"
     FINALIZE = "finalizing the order"
     CERTIFICATE = "fetching the certificate"
+    RENEWAL_INFO = "asking when to renew"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mdconnector.acme.advice import (
     ACCOUNT_DOES_NOT_EXIST,
+    BAD_NONCE,
     EXTERNAL_ACCOUNT_REQUIRED,
     MALFORMED,
     ORDER_NOT_READY,
@@ -232,7 +233,7 @@ def new_order(
         return _place_order(session, account, request | {"replaces": replaces}, names, known_orders)
     except CaProblemError as error:
         # Several CAs answer an empty `malformed` to it, so no other type is told apart.
-        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS or error.type == BAD_NONCE:
             raise
         return _place_order(session, account, request, names, known_orders)
 

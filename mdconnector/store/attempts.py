@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mdconnector.errors import StoreError
-from mdconnector.renewal import Attempt, LastError
+from mdconnector.renewal import Attempt, LastError, RenewalInfo
 from mdconnector.store.notes import Fields, damaged, read_note, time_text, write_note
 from mdconnector.store.tree import Store, folder_name
 
@@ -78,6 +78,8 @@ class AttemptRecord:
     """by host name, because hosts may share a store"""
     rollback: RollbackNote | None = None
     told: Told | None = None
+    renewal_info: Mapping[str, RenewalInfo] = field(default_factory=lambda: MappingProxyType({}))
+    """by the ARI id of each live certificate"""
 
     def with_run(self, run: Run) -> AttemptRecord:
         """Return the record with one run more."""
@@ -153,6 +155,16 @@ def _render(record: AttemptRecord) -> dict[str, object]:
             "replaced": list(rollback.replaced),
         },
         "told": told and {"key": told.key, "at": time_text(told.at)},
+        "renewal_info": {
+            ari_id: {
+                "ask_again": time_text(info.ask_again),
+                "start": time_text(info.start),
+                "end": time_text(info.end),
+                "chosen": time_text(info.chosen),
+                "explanation": info.explanation,
+            }
+            for ari_id, info in record.renewal_info.items()
+        },
         "served": {
             host: {"serials": list(served.serials), "at": time_text(served.at)}
             for host, served in record.served.items()
@@ -186,6 +198,7 @@ def _parse(fields: Fields) -> AttemptRecord:
         served=MappingProxyType({} if served is None else _parse_served(served)),
         rollback=None if rollback is None else _parse_rollback(rollback),
         told=None if told is None else Told(told.text("key"), told.time("at")),
+        renewal_info=MappingProxyType(_parse_renewal_info(fields.part("renewal_info"))),
     )
 
 
@@ -209,6 +222,20 @@ def _parse_rollback(note: Fields) -> RollbackNote:
 
 def _parse_run(run: Fields) -> Run:
     return Run(run.time("at"), run.text("command"), run.text("outcome"), run.text("detail"))
+
+
+def _parse_renewal_info(by_certificate: Fields | None) -> dict[str, RenewalInfo]:
+    parsed = {}
+    for ari_id, value in by_certificate.members().items() if by_certificate else ():
+        info = Fields(value)
+        parsed[ari_id] = RenewalInfo(
+            info.time("ask_again"),
+            info.optional_time("start"),
+            info.optional_time("end"),
+            info.optional_time("chosen"),
+            info.text("explanation"),
+        )
+    return parsed
 
 
 def _parse_served(hosts: Fields) -> dict[str, Served]:

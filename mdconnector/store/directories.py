@@ -32,6 +32,16 @@ def load_directory(store: Store, url: str, now: datetime) -> dict[str, object] |
     return directory.members() if read_at <= now < read_at + MAX_AGE else None
 
 
+def is_known_to_offer(store: Store, url: str, resource: str) -> bool:
+    """Say whether the CA offered a resource when its directory was last read, however long ago."""
+    fields = _load(store, _directory_name(url))
+    try:
+        directory = fields.part("directory") if fields is not None else None
+        return directory is not None and directory.optional_text(resource) is not None
+    except ValueError:
+        return False
+
+
 def save_directory(store: Store, url: str, directory: dict[str, object], now: datetime) -> None:
     """Remember what the CA's directory offers."""
     with store.make_own(DIRECTORIES) as folder:

@@ -35,7 +35,7 @@ from mdconnector.acme.resources import (
     register_account,
     update_contact,
 )
-from mdconnector.acme.session import Session
+from mdconnector.acme.session import MAX_BAD_NONCES, Session
 from mdconnector.certificates import facts_of, make_csr, read_chain
 from mdconnector.errors import (
     CaProblemError,
@@ -556,6 +556,18 @@ def test_rate_limit_is_no_reason_to_order_without_replaces(
     with pytest.raises(CaProblemError, match="too many"):
         client.order(account, replaces="a.b")
     assert ca.count("/new-order") == 1
+
+
+def test_bad_nonces_without_end_are_no_reason_to_order_without_replaces(
+    account_key: rsa.RSAPrivateKey, leaf_key: PrivateKey
+) -> None:
+    ca = FakeCa(directory_extra={"renewalInfo": f"{BASE}/ari"})
+    client = Client(ca, account_key, leaf_key)
+    account = client.register()
+    ca.bad_nonces = 1 + MAX_BAD_NONCES
+    with pytest.raises(CaProblemError, match="badNonce"):
+        client.order(account, replaces="a.b")
+    assert (ca.count("/new-order"), ca.orders) == (1 + MAX_BAD_NONCES, {})
 
 
 def test_replaces_and_profile_go_only_to_a_ca_that_offers_them(client: Client) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mdconnector.renewal import Attempt, LastError
+from mdconnector.renewal import Attempt, LastError, RenewalInfo
 from mdconnector.store.attempts import (
     MAX_RUNS,
     AttemptRecord,
@@ -37,6 +37,10 @@ FULL = (
         ),
         rollback=RollbackNote(NOW, "Apache ended", ("aa",), ("bb", "cc")),
         told=Told("ca", NOW),
+        renewal_info={
+            "a.b": RenewalInfo(NOW, NOW, NOW + timedelta(days=2), NOW, "https://ca.example/why"),
+            "a.c": RenewalInfo(NOW),
+        },
     )
     .with_run(Run(NOW, "renew --all", "failed", "refused"))
     .with_served("web1", Served(("1f", "2e"), NOW))

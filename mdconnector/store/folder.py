@@ -121,10 +121,13 @@ class Folder:
             raise _wrong_owner(self.path_of(name), owner, owners)
         return folder
 
-    def make(self, name: str, mode: int, *, uid: int = -1, gid: int = -1) -> Folder:
+    def make(
+        self, name: str, mode: int, *, uid: int = -1, gid: int = -1, durable: bool = True
+    ) -> Folder:
         """Open a folder in this one, made with exactly this mode and owner where it is absent.
 
-        A folder that is there already keeps its mode and owner. A new one is durable.
+        A folder that is there already keeps its mode and owner. A new one is durable, but for one
+        that is only assembled here and moved to where it counts.
         """
         self._check(name)
         try:
@@ -144,7 +147,8 @@ class Folder:
             os.fchmod(fd, mode)
             _chown(fd, self.new_uid if uid == -1 else uid, gid)
             # the folder itself is synced with what is put into it
-            os.fsync(self.fd)
+            if durable:
+                os.fsync(self.fd)
         except OSError as error:
             folder.close()
             raise store_error(error, self.path_of(name), "cannot be made") from error

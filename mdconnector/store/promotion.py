@@ -138,7 +138,7 @@ def prepare_files(store: Store, domain_name: str, files: Mapping[str, bytes]) ->
             )
         live = places.domains.open(name, owners=store.owners.trusted)
         scratch.remove_tree(name)
-        with scratch.make(name, GROUP_MODES[DOMAINS]) as folder:
+        with scratch.make(name, GROUP_MODES[DOMAINS], durable=False) as folder:
             _keep_label(live or places.domains, folder)
             left_behind = () if live is None else tuple(_carry_over(live, folder))
             folder.write_all(files, FILE_MODES[DOMAINS])

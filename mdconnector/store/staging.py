@@ -46,7 +46,7 @@ def stage(
     with store.make_own(*WORK_STAGING) as work, store.make_group(STAGING) as staging:
         _throw_away(store, work, name)
         uid = store.uid_for(STAGING)
-        with work.make(name, GROUP_MODES[STAGING], uid=uid) as folder:
+        with work.make(name, GROUP_MODES[STAGING], uid=uid, durable=False) as folder:
             files = dict(_files(store, name, credentials, now))
             # last, because mod_md takes it as the sign that a set is complete
             files["md.json"] = md

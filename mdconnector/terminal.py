@@ -23,6 +23,9 @@ from mdconnector.report import (
     tree_lines,
 )
 
+WIDE = 120
+"""columns from which on all of the status table fits"""
+
 _STATE_STYLES = {
     State.UNKNOWN: "magenta",
     State.ERROR: "bold red",
@@ -44,7 +47,7 @@ def show(result: Result, style: Style) -> None:
     console = Console(no_color=not style.color, highlight=False, markup=False, emoji=False)
     match result:
         case StatusResult():
-            console.print(_status_table(result))
+            console.print(_status_table(result, console.width))
         case ScanResult():
             _show_scan(console, result)
         case OrderRun():
@@ -58,15 +61,23 @@ def _show_lines(console: Console, lines: list[str]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def _status_table(result: StatusResult) -> Table:
+def _status_table(result: StatusResult, width: int) -> Table:
+    """Return the table; a narrow terminal gets the columns that tell what to do."""
+    headings = ("name", "state", "keys", "valid until", "days", "renews at", "issuer", "note")
+    shown = headings if width >= WIDE else ("name", "state", "keys", "days", "note")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "state", "keys", "valid until", "days", "renews at", "issuer", "note"):
-        table.add_column(heading, overflow="fold")
-    table.columns[4].justify = "right"
+    for heading in shown:
+        right = heading == "days"
+        table.add_column(
+            heading,
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=heading in {"name", "state", "days"},
+        )
     for domain in result.domains:
-        cells = [Text(cell) for cell in status_cells(domain, result.now)]
-        cells[1].stylize(_STATE_STYLES[domain.state])
-        table.add_row(*cells)
+        cells = dict(zip(headings, map(Text, status_cells(domain, result.now)), strict=True))
+        cells["state"].stylize(_STATE_STYLES[domain.state])
+        table.add_row(*(cells[heading] for heading in shown))
     return table
 
 

@@ -102,7 +102,7 @@ class Accounts:
         self._store = store
         self._lock = threading.Lock()
         self._known: dict[_Key, tuple[StoredAccount, Account]] = {}
-        self._registering: dict[_Key, threading.Lock] = {}
+        self._registering: dict[tuple[str, str | None], threading.Lock] = {}
         self._stopped: dict[_Key, CaError] = {}
         self._remarks: dict[_Key, str] = {}
         self._contacts: dict[_Key, set[str]] = {}
@@ -117,7 +117,7 @@ class Accounts:
         """
         key = _key(domain, ca_url)
         with self._lock:
-            registering = self._registering.setdefault(key, threading.Lock())
+            registering = self._registering.setdefault((ca_url, _kid(domain)), threading.Lock())
         with registering:
             if key in self._stopped:
                 raise self._stopped[key]
@@ -145,7 +145,7 @@ class Accounts:
             now = self.sessions.clock()
             why = LastError(error.type, printable(str(error), 1000), error.hint, now)
             hold = AccountHold(now + min(wish, MAX_HOLD), why)
-            directories.save_hold(self._store, *key, hold)
+            directories.save_hold(self._store, ca_url, _kid(domain), hold)
 
     def remarks_on(self, domain: ManagedDomain, ca_url: str) -> tuple[str, ...]:
         """Return what went wrong with the account without stopping anything."""
@@ -190,7 +190,7 @@ class Accounts:
     def register_again(self, domain: ManagedDomain, ca_url: str, lost: Account) -> Account:
         """Register the key of an account that the CA does not know any more."""
         key = _key(domain, ca_url)
-        with self._registering[key]:
+        with self._registering[ca_url, _kid(domain)]:
             stored, known = self._known[key]
             if known.url != lost.url:
                 return known
@@ -285,11 +285,16 @@ def _usable_accounts(
             yield stored, Account(url=stored.url, key=key, orders_url=stored.orders)
 
 
-_Key = tuple[str, str | None]
+_Key = tuple[str, ExternalAccount | None]
+"""kid and HMAC: another HMAC is another account to mod_md, and one of the two is wrong"""
 
 
 def _key(domain: ManagedDomain, ca_url: str) -> _Key:
-    return ca_url, domain.eab.kid if domain.eab else None
+    return ca_url, domain.eab
+
+
+def _kid(domain: ManagedDomain) -> str | None:
+    return domain.eab.kid if domain.eab else None
 
 
 def _wish_to_wait(error: CaError) -> timedelta | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from mdconnector import cli
 from mdconnector.acme import resources, session
 from tests.e2e.command import Finished, clean_environment
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
-from tests.parts import FaultingProxy
+from tests.parts import Canned, FaultingProxy
 
 PROVEN = "proven.example.org"
 """a name that the CA has seen proof of: orders for it come `ready`"""
@@ -50,6 +51,25 @@ session.READ_TIMEOUT_SECONDS = {SHORT_READ_TIMEOUT}
 main()""",
 )
 """the command with short times"""
+
+
+ACME = "urn:ietf:params:acme:error:"
+
+
+def problem(status: int, kind: str, detail: str, **members: object) -> Canned:
+    """Answer a problem document in the CA's place; a `kind` without a colon is RFC 8555's."""
+    whole = kind if ":" in kind else ACME + kind
+    document = {"type": whole, "detail": detail, "status": status, **members}
+    return Canned(status, json.dumps(document).encode())
+
+
+def failure(done: Finished, name: str = PROVEN, *, exit_code: int = 1) -> str:
+    """Return the one line that a run has for a failed domain."""
+    assert done.exit_code == exit_code, done.output
+    assert "Traceback" not in done.output
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{name}: failed: ")
+    return line
 
 
 class SitesBehindProxy(PlainSites):
@@ -83,12 +103,20 @@ class SitesBehindProxy(PlainSites):
         self.copy_to(folder)
         return SitesBehindProxy(folder, self.proxy)
 
-    def here(self, *arguments: str | Path, later: timedelta = timedelta()) -> Finished:
-        """Run the command in this process, with short times, `later` by the clock."""
+    def here(
+        self,
+        *arguments: str | Path,
+        later: timedelta = timedelta(),
+        times: Mapping[str, float] | None = None,
+    ) -> Finished:
+        """Run the command in this process, with short times, `later` by the clock.
+
+        `times` are constants of the session, beside those that are always short.
+        """
         words = tuple(str(one) for one in (*arguments, "--sites", self.sites))
         out, err = io.StringIO(), io.StringIO()
         with (
-            _short_times(),
+            _short_times(times or {}),
             _as_a_process("mdconnector", *words),
             _clock_ahead(later),
             contextlib.redirect_stdout(out),
@@ -113,6 +141,16 @@ class SitesBehindProxy(PlainSites):
             finally:
                 process.kill()
 
+    def heals(self, name: str = PROVEN) -> Finished:
+        """Run without any fault when the back-off is over: it is good, with one more order."""
+        self.proxy.expect()
+        orders = self.proxy.pebble.orders
+        done = self.here("renew", "--all", later=timedelta(hours=21))
+        assert done.exit_code == 0, done.output
+        assert f"{name}: enrolled: " in done.stdout
+        assert self.proxy.pebble.orders - orders <= 1
+        return done
+
     def note(self, name: str, *path: str) -> Path:
         """Return a path below the folder that holds what is being obtained for a domain."""
         return self.store.joinpath("mdconnector", "pending", name, *path)
@@ -125,10 +163,15 @@ class SitesBehindProxy(PlainSites):
 
 
 @contextlib.contextmanager
-def _short_times() -> Iterator[None]:
+def _short_times(more: Mapping[str, float]) -> Iterator[None]:
+    times = {
+        "RETRY_WAITS_SECONDS": SHORT_WAITS,
+        "READ_TIMEOUT_SECONDS": SHORT_READ_TIMEOUT,
+        "CONNECT_TIMEOUT_SECONDS": SHORT_READ_TIMEOUT,
+        **more,
+    }
     with (
-        mock.patch.object(session, "RETRY_WAITS_SECONDS", SHORT_WAITS),
-        mock.patch.object(session, "READ_TIMEOUT_SECONDS", SHORT_READ_TIMEOUT),
+        mock.patch.multiple(session, **times),
         mock.patch.object(resources, "POLITE_POLL_SECONDS", 0.3),
     ):
         yield

@@ -6,7 +6,6 @@ Each test names its row, and proves by the rule's hits that its fault was really
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
 import signal
@@ -22,6 +21,7 @@ from unittest import mock
 import pytest
 
 from tests.e2e.behind_proxy import (
+    ACME,
     AUTHORIZATION,
     CHALLENGE,
     FINALIZE,
@@ -30,8 +30,9 @@ from tests.e2e.behind_proxy import (
     PROVEN,
     READ,
     SitesBehindProxy,
+    failure,
+    problem,
 )
-from tests.e2e.command import Finished
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
 from tests.e2e.snapshot import snapshot
 from tests.parts import (
@@ -50,40 +51,14 @@ from tests.parts import (
 
 pytestmark = pytest.mark.pebble
 
-ACME = "urn:ietf:params:acme:error:"
 SECONDS_FOR_A_RUN = 60
 EC_KEY = "privkey.secp256r1.pem"
-
-
-def problem(status: int, word: str, detail: str, **members: object) -> Canned:
-    """Answer a problem document in the CA's place."""
-    document = {"type": ACME + word, "detail": detail, "status": status, **members}
-    return Canned(status, json.dumps(document).encode())
 
 
 def becomes(path: str, status: str, *, was: str = "[a-z]+", nth: int | None = None) -> Rule:
     """Change the status that an order or an authorization shows."""
     change = Substitute(rf'"status": "{was}"'.encode(), f'"status": "{status}"'.encode())
     return Rule(change, path=path, nth=nth)
-
-
-def failure(done: Finished, name: str = PROVEN, *, exit_code: int = 1) -> str:
-    """Return the one line that a run has for a failed domain."""
-    assert done.exit_code == exit_code, done.output
-    assert "Traceback" not in done.output
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"{name}: failed: ")
-    return line
-
-
-def heals(sites: SitesBehindProxy, proxy: FaultingProxy, name: str = PROVEN) -> None:
-    """The next run without a fault, an hour or a day later, makes it good with one more order."""
-    proxy.expect()
-    orders = proxy.pebble.orders
-    done = sites.here("renew", "--all", later=timedelta(hours=21))
-    assert done.exit_code == 0, done.output
-    assert f"{name}: enrolled: " in done.stdout
-    assert proxy.pebble.orders - orders <= 1
 
 
 def challenge_files(sites: PlainSites) -> list[str]:
@@ -133,7 +108,7 @@ def test_matrix_e2_compound_problem_names_each_part(
     line = failure(sites.here("renew", "--all"))
     assert "two errors; one.example.org: CAA forbids it; two.example.org: not yours" in line
     assert rule.hits == 1
-    heals(sites, proxy)
+    sites.heals()
 
 
 def test_matrix_e2_malformed_order_is_not_repeated(
@@ -143,7 +118,7 @@ def test_matrix_e2_malformed_order_is_not_repeated(
     proxy.expect(rule)
     assert "what is this (malformed, HTTP 400)" in failure(sites.here("renew", "--all"))
     assert rule.hits == 1
-    heals(sites, proxy)
+    sites.heals()
 
 
 def test_matrix_e3_order_for_other_names_is_given_up(
@@ -154,7 +129,7 @@ def test_matrix_e3_order_for_other_names_is_given_up(
     line = failure(sites.here("renew", "--all"))
     assert f"an order for other names: evil.example.net instead of {PROVEN}" in line
     assert (rule.hits, proxy.count(FINALIZE)) == (1, 0)
-    heals(sites, proxy)
+    sites.heals()
 
 
 GONE = {
@@ -212,7 +187,7 @@ def test_matrix_f1_authorization_that_is_dead_fails_its_domain(
     assert f"the authorization of {fresh} is {status}" in line
     assert (dead.hits >= 1, proxy.count(CHALLENGE)) == (True, 0)
     assert challenge_files(sites) == []
-    heals(sites, proxy, fresh)
+    sites.heals(fresh)
 
 
 def test_matrix_f1_unknown_status_is_an_error_that_names_it(
@@ -223,7 +198,7 @@ def test_matrix_f1_unknown_status_is_an_error_that_names_it(
     line = failure(sites.here("renew", "--all"), fresh)
     assert "the CA's authorization has the unknown status 'sleeping'" in line
     assert odd.hits == 1
-    heals(sites, proxy, fresh)
+    sites.heals(fresh)
 
 
 def test_matrix_f1_no_challenge_that_can_be_done_says_what_was_offered(
@@ -238,7 +213,7 @@ def test_matrix_f1_no_challenge_that_can_be_done_says_what_was_offered(
     assert f"{fresh} cannot be proved to the CA: it offers sectigo-email-01, " in line
     assert "validate this domain in the CA's portal" in line
     assert (vendors.hits, proxy.count(CHALLENGE)) == (1, 0)
-    heals(sites, proxy, fresh)
+    sites.heals(fresh)
 
 
 def test_matrix_f1_authorization_that_is_valid_already_is_not_proved_again(
@@ -273,7 +248,7 @@ def test_matrix_f2_hostile_token_is_refused_and_nothing_is_written(
     assert ("more than 262144 bytes" in line) == (len(token) == 2**20)
     assert len(line) < 2000
     assert (rule.hits, proxy.count(CHALLENGE), challenge_files(sites)) == (1, 0, [])
-    heals(sites, proxy, fresh)
+    sites.heals(fresh)
 
 
 def test_matrix_f2_authorization_that_comes_twice_is_refused(
@@ -308,7 +283,7 @@ def test_matrix_f3_entry_in_place_of_the_challenge_folder_is_neither_followed_no
     assert snapshot(victim) == before
     assert place.is_symlink() or place.read_text() == "in the way"
     place.unlink()
-    heals(sites, proxy, fresh)
+    sites.heals(fresh)
 
 
 @contextmanager
@@ -339,7 +314,7 @@ def test_matrix_f3_challenge_that_cannot_be_written_fails_its_domain_with_the_pa
     assert f"{sites.store}/challenges/{fresh}" in line
     assert os.strerror(error).lower() in line.lower()
     assert (proxy.count(CHALLENGE), challenge_files(sites)) == (0, [])
-    heals(sites, proxy, fresh)
+    sites.heals(fresh)
 
 
 @pytest.mark.parametrize("moment", ["before the CA hears of it", "after"])
@@ -360,7 +335,7 @@ def test_matrix_f4_run_killed_at_a_challenge_leaves_no_file_after_the_next_one(
         assert process.wait() == -signal.SIGKILL
     late.release.set()
     assert f"{fresh}/acme-http-01.txt" in challenge_files(sites)
-    heals(sites, proxy, fresh)
+    sites.heals(fresh)
     assert challenge_files(sites) == [f"{fresh}/somebody-else.txt"]
 
 
@@ -397,7 +372,7 @@ def test_matrix_f5_challenge_that_another_server_answers_is_not_posted(
     assert f"on 127.0.0.1:{port} is answered by something else: 'It works!'" in line
     assert (proxy.count(AUTHORIZATION), proxy.count(CHALLENGE)) == (1, 0)
     assert challenge_files(sites) == []
-    heals(sites, proxy, fresh)
+    sites.heals(fresh)
 
 
 def test_matrix_f6_failed_validation_backs_off_and_makes_no_new_order(
@@ -441,7 +416,7 @@ def test_matrix_f6_authorization_that_stays_pending_is_waited_for_until_the_dead
     assert f"{fresh}: pending: the CA is still working on the order of " in done.stdout
     assert rule.hits >= 2
     assert proxy.count(CHALLENGE) == 1
-    heals(sites, proxy, fresh)
+    sites.heals(fresh)
 
 
 # --- G: the key, the request, finalize ------------------------------------------------------------
@@ -464,7 +439,7 @@ def test_matrix_g1_request_is_never_sent_for_a_key_that_is_not_durable(
     assert failed
     assert f"{sites.store}/mdconnector/pending/{PROVEN}" in line
     assert (proxy.count(ORDER), proxy.count(FINALIZE)) == (0, 0)
-    heals(sites, proxy)
+    sites.heals()
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
@@ -476,7 +451,7 @@ def test_matrix_g1_request_is_never_sent_for_a_key_that_cannot_be_written(
     assert tried
     assert os.strerror(error).lower() in line.lower()
     assert (proxy.count(ORDER), proxy.count(FINALIZE)) == (0, 0)
-    heals(sites, proxy)
+    sites.heals()
 
 
 def test_matrix_g2_finalize_whose_answer_was_lost_is_downloaded_by_the_next_run(
@@ -507,7 +482,7 @@ def test_matrix_g3_refused_request_makes_the_next_order_use_another_key(
     assert "weak key (badCSR, HTTP 400); the CA does not take this certificate request" in line
     assert rule.hits == 1
     assert not sites.note(PROVEN, EC_KEY).exists()
-    heals(sites, proxy)
+    sites.heals()
 
 
 @pytest.mark.parametrize(
@@ -584,5 +559,5 @@ def test_matrix_h2_order_that_contradicts_itself_is_an_error_without_a_loop(
     assert words in line
     assert 1 <= rule.hits <= 3
     assert proxy.count(FINALIZE) == 1
-    heals(sites, proxy)
+    sites.heals()
     assert proxy.pebble.certificates - certificates == 1

@@ -6,7 +6,6 @@ binding, or a domain that counts as failed though it only had to wait.
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pytest
 from mdconnector.acme import advice
 from tests.e2e.behind_proxy import (
     ACCOUNT,
+    ACME,
     AUTHORIZATION,
     BINDING,
     CERTIFICATE,
@@ -29,13 +29,13 @@ from tests.e2e.behind_proxy import (
     READ,
     SHORT_READ_TIMEOUT,
     SitesBehindProxy,
+    problem,
 )
 from tests.e2e.command import Finished
 from tests.parts import Canned, DropAfter, FaultingProxy, Hang, Late, Rule, Substitute
 
 pytestmark = pytest.mark.pebble
 
-ACME = "urn:ietf:params:acme:error:"
 A_DAY = "86400"
 SECONDS_FOR_A_RUN = 60
 
@@ -80,11 +80,6 @@ def counted(proxy: FaultingProxy) -> Counted:
 def still_processing(path: str, **headers: str) -> Rule:
     """Let an order that is done look as if the CA were still at work on it."""
     return Rule(Substitute(rb'"status": "valid"', b'"status": "processing"', headers), path=path)
-
-
-def problem(status: int, kind: str, detail: str) -> Canned:
-    """Answer a problem document in the CA's place."""
-    return Canned(status, json.dumps({"type": kind, "detail": detail, "status": status}).encode())
 
 
 def outcome(done: Finished) -> str:

@@ -17,6 +17,7 @@ from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.errors import HttpdError
 from mdconnector.httpd import process
 from mdconnector.httpd.configuration import Configuration
+from mdconnector.httpd.doctor import vhosts_without_certificate
 from mdconnector.httpd.pairs import check_httpd_pairs
 from mdconnector.httpd.process import RunningHttpd
 from mdconnector.keys import key_to_pem
@@ -85,6 +86,13 @@ def _own_test(running: RunningHttpd) -> HttpdError | None:
 
 
 def _deadly_finding(configuration: Configuration) -> HttpdError | None:
+    lacking = () if configuration.assumed else vhosts_without_certificate(configuration)
+    for vhost in lacking:
+        return HttpdError(
+            f"{vhost.declared_at}: SSL is on in this vhost without any certificate; a reload would "
+            "end Apache",
+            hint="name its certificate, or manage its name with MDomain",
+        )
     if not configuration.mod_md_loaded:
         return None
     unread = {domain.name for domain in configuration.domains if domain.assumed}

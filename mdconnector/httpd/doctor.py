@@ -420,6 +420,42 @@ def _vhosts_not_from_store(one: _Examination, domain: ManagedDomain) -> list[Vir
     return [vhost for vhost in domain.vhosts if _should_have_ssl(one, vhost)]
 
 
+def vhosts_without_certificate(configuration: Configuration) -> list[VirtualHost]:
+    """Return the SSL vhosts that Apache does not start with, because they have no certificate.
+
+    mod_ssl: ssl_engine_init.c, ssl_init_server_certs; `-t` does not come so far.
+    """
+    if not configuration.mod_ssl_loaded:
+        return []
+    managed = {vhost.declared_at for domain in configuration.domains for vhost in domain.vhosts}
+    return [
+        vhost
+        for vhost in configuration.vhosts
+        if vhost.ssl and not vhost.certificate_pairs and vhost.declared_at not in managed
+    ]
+
+
+def _without_certificate(one: _Examination) -> Iterator[Finding]:
+    lacking = vhosts_without_certificate(one.configuration)
+    for vhost in lacking[:MAX_SEPARATE_FINDINGS]:
+        yield Finding(
+            "ssl-without-certificate",
+            Severity.ERROR,
+            str(vhost.declared_at),
+            "SSL is on in this vhost, but it has no SSLCertificateFile and no managed domain has "
+            "its name; Apache does not start",
+            f"add 'MDomain {vhost.server_name or 'NAME'}' above it, or name its certificate",
+        )
+    if len(lacking) > MAX_SEPARATE_FINDINGS:
+        yield Finding(
+            "ssl-without-certificate",
+            Severity.ERROR,
+            str(lacking[-1].declared_at),
+            f"and {len(lacking) - MAX_SEPARATE_FINDINGS} more SSL vhosts have no certificate",
+            "add MDomain lines for their names",
+        )
+
+
 def _domain_folder(one: _Examination, domain: ManagedDomain) -> str:
     return f"{one.configuration.store_path}/domains/{domain.name}/"
 
@@ -497,6 +533,7 @@ _PARTS: tuple[Callable[[_Examination], Iterator[Finding]], ...] = (
     _unused,
     _without_ssl,
     _aliases,
+    _without_certificate,
     _left_over,
     _not_from_store,
 )

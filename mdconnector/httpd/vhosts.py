@@ -216,6 +216,13 @@ class _Reading:
 
     def _read_own(self, own: _OwnLines, directive: Directive) -> None:
         words = directive.words
+        if directive.key in _ONE_WORD and (len(words) != 1 or not words[0]):
+            self._error(
+                "bad-arguments",
+                directive,
+                f"{directive.name} takes one argument, not {len(list(filter(None, words)))}",
+                "put a comment on a line of its own, and quotes around a value with blanks",
+            )
         if not words:
             return
         word = words[0]
@@ -224,6 +231,7 @@ class _Reading:
                 self._read_server_name(own, directive, word)
             case "serveralias":
                 own.aliases.extend(words)
+                self._check_comment(directive, words)
             case "serveradmin":
                 own.admin = None if word == _NO_ADMIN else word
             case "mdcontactemail":
@@ -234,6 +242,19 @@ class _Reading:
                 own.proxy_protocol = word.lower() == "on"
             case _:
                 self._read_ssl_or_protocol(own, directive, words)
+
+    def _check_comment(self, directive: Directive, words: tuple[str, ...]) -> None:
+        first = next((index for index, word in enumerate(words) if word.startswith("#")), None)
+        if first is not None:
+            message = "a '#' within a line begins no comment: its words became names, "
+            finding = Finding(
+                "comment-words",
+                Severity.WARNING,
+                str(directive.at),
+                message + " ".join(words[first:]),
+                "put the comment on a line of its own",
+            )
+            self.findings.append(finding)
 
     def _read_ssl_or_protocol(
         self, own: _OwnLines, directive: Directive, words: tuple[str, ...]
@@ -290,6 +311,17 @@ class _Reading:
 
 
 _MAIN_ONLY = frozenset({"user", "group", "pidfile"})
+_ONE_WORD = frozenset(
+    {
+        "servername",
+        "serveradmin",
+        "documentroot",
+        "protocol",
+        "sslengine",
+        "sslcertificatefile",
+        "sslcertificatekeyfile",
+    }
+)
 _OWN_KEYS = frozenset(
     {
         "servername",

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdconnector.httpd.configuration import Configuration, load_configuration
+from mdconnector.httpd.doctor import examine
 from mdconnector.keys import KeySpec, generate_key, key_to_pem
 from mdconnector.managed_domain import ManagedDomain, Severity
 from tests.authority import EC_SPEC, Authority
@@ -494,6 +495,8 @@ REFUSED: dict[str, Case] = {
     ),
     "a pattern as ServerName": Case(site(vhost("*.example.org"))),
     "a bare port as address": Case(site("<VirtualHost 8443>\n</VirtualHost>")),
+    "an SSL vhost that has no certificate": Case(site(vhost("a.example.org"))),
+    "a comment behind a name": Case(site(vhost("a.example.org # ours"))),
     "an unclosed vhost": Case(site("<VirtualHost *:8443>\nServerName a.example.org")),
 }
 
@@ -537,7 +540,8 @@ def test_managed_domains_are_those_of_mod_md(name: str, parts_folder: Path) -> N
 def test_what_apache_refuses_to_start_with_is_an_error(name: str, parts_folder: Path) -> None:
     apache = prepare(parts_folder, REFUSED[name])
     configuration = read(apache)
-    errors = [one for one in configuration.findings if one.severity is Severity.ERROR]
+    findings = (*configuration.findings, *examine(configuration))
+    errors = [one for one in findings if one.severity is Severity.ERROR]
     assert errors
     assert all(one.at and one.hint for one in errors)
     with pytest.raises((RuntimeError, TimeoutError)), apache:

@@ -231,6 +231,10 @@ def test_user_group_and_pid_file() -> None:
         ),
         ("<VirtualHost *:443>\nSSLEngine yes\n</VirtualHost>", "bad-ssl-engine", 2),
         ("Listen somewhere", "bad-listen", 1),
+        ("ServerName a.example.org # ours", "bad-arguments", 1),
+        ("<VirtualHost *:443>\nSSLEngine on # off\n</VirtualHost>", "bad-arguments", 2),
+        ("SSLCertificateFile", "bad-arguments", 1),
+        ('DocumentRoot ""', "bad-arguments", 1),
     ],
 )
 def test_what_cannot_be_understood_is_an_error_with_its_line(
@@ -239,6 +243,19 @@ def test_what_cannot_be_understood_is_an_error_with_its_line(
     (finding,) = servers(text).findings
     assert (finding.code, finding.severity, finding.at) == (code, "error", f"{MAIN}:{line}")
     assert finding.hint
+
+
+def test_words_of_a_comment_are_aliases() -> None:
+    found = servers("<VirtualHost *:443>\nServerAlias a.org # was b.org\n</VirtualHost>")
+    (finding,) = found.findings
+    assert (finding.code, finding.severity, finding.at) == ("comment-words", "warning", f"{MAIN}:2")
+    assert finding.message.endswith("# was b.org")
+    assert found.vhosts[0].aliases == ("a.org", "#", "was", "b.org")
+
+
+def test_comment_of_its_own_is_no_alias() -> None:
+    found = servers("<VirtualHost *:443>\nServerAlias a.org\n# was b.org\n</VirtualHost>")
+    assert (found.findings, found.vhosts[0].aliases) == ((), ("a.org",))
 
 
 def test_ordinary_vhost_has_no_finding() -> None:

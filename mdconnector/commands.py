@@ -182,7 +182,17 @@ def httpd_to_ask(configuration: Configuration, httpd: Path | None) -> Path:
 
 
 def _findings(configuration: Configuration, now: datetime) -> tuple[Finding, ...]:
-    return (*configuration.findings, *examine(configuration), *_store_findings(configuration))
+    """Return what was found while reading, what does not fit together, and what the disk shows."""
+    from mdconnector.examination import examine_disk
+
+    found = (*configuration.findings, *examine(configuration))
+    try:
+        with _open_store(configuration, read_only=True) as store:
+            return (*found, *examine_disk(configuration, store, now))
+    except StoreError as error:
+        hint = error.hint or "see docs/store.md"
+        damage = Finding("store", Severity.ERROR, error.path, error.message, hint)
+        return (*found, *examine_disk(configuration, None, now), damage)
 
 
 def _directives_in_force(configuration: Configuration) -> tuple[Directive, ...]:
@@ -506,12 +516,3 @@ def _candidates(configuration: Configuration) -> tuple[VirtualHost, ...]:
         if is_dns_name(vhost.server_name.lower()):
             seen.setdefault(vhost.server_name.lower(), vhost)
     return tuple(seen.values())
-
-
-def _store_findings(configuration: Configuration) -> tuple[Finding, ...]:
-    try:
-        with _open_store(configuration, read_only=True) as store:
-            return () if store is None else store.findings()
-    except StoreError as error:
-        hint = error.hint or "see docs/store.md"
-        return (Finding("store", Severity.ERROR, error.path, error.message, hint),)

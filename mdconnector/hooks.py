@@ -148,6 +148,27 @@ def run_as(
     return _await_end(process, program, stdin, timeout_seconds)
 
 
+def refusal(line: str) -> str | None:
+    """Say why a command line would not be run; None where it would be."""
+    try:
+        _check(split_command_line(line))
+    except (_RefusedError, OSError, ValueError) as error:
+        return _said_by(error)
+    return None
+
+
+def who_else_writes(path: Path) -> str | None:
+    """Say who but root and we could change a file, by itself or by a folder above it; else None.
+
+    Raises OSError where it cannot be looked at.
+    """
+    try:
+        _refuse_writable(path, trusted=frozenset({0, os.geteuid()}))
+    except _RefusedError as error:
+        return _said_by(error)
+    return None
+
+
 class _RefusedError(Exception):
     """A command that must not be run."""
 

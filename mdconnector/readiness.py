@@ -121,7 +121,7 @@ def _broken_pair(
         configuration.servers,
         configuration.domains if configuration.mod_md_loaded else (),
         live_folder=lambda name: str(domains / name),
-        read=_read_configured,
+        read=read_configured,
         overlay=overlay,
     ).faults
     if not faults:
@@ -133,7 +133,7 @@ def _broken_pair(
     )
 
 
-def _read_configured(path: str) -> bytes:
+def read_configured(path: str) -> bytes:
     """Read a file that Apache's configuration names, without ever waiting for a FIFO."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(fd, "rb") as file:

@@ -206,7 +206,7 @@ class SettingsReader:
         import difflib  # only where somebody has mistyped
 
         close = difflib.get_close_matches(directive.key, RULES, n=1)
-        hint = f"did you mean {_SPELLING[close[0]]}?" if close else "remove the line"
+        hint = f"did you mean {SPELLING[close[0]]}?" if close else "remove the line"
         message = f"mod_md has no directive {directive.name}"
         self.findings.append(
             Finding("unknown-md-directive", Severity.ERROR, str(directive.at), message, hint)
@@ -641,5 +641,6 @@ _SPELLED_RULES = {
     "MDCertificateStatus": Rule("", Place.ANYWHERE, _ignored),
     "MDCertificateCheck": Rule("", Place.ANYWHERE, _ignored),
 }
-_SPELLING = {spelling.lower(): spelling for spelling in _SPELLED_RULES}
+SPELLING = {spelling.lower(): spelling for spelling in _SPELLED_RULES}
+"""each directive's name as mod_md spells it, by its name in lower case"""
 RULES = {spelling.lower(): rule for spelling, rule in _SPELLED_RULES.items()}

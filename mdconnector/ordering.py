@@ -19,12 +19,12 @@ from mdconnector.acme.advice import fill_name
 from mdconnector.authorities import Accounts, Clock, Sessions, look_for_account
 from mdconnector.challenges import ChallengeSite
 from mdconnector.enrollment import Complete, Enrollment, Progress, Waiting, Wish
-from mdconnector.errors import CaError, CaUnreachableError, MdConnectorError
+from mdconnector.errors import CaError, CaUnreachableError, MdConnectorError, StoreError
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.keys import KeySpec
-from mdconnector.managed_domain import ManagedDomain
+from mdconnector.managed_domain import ExternalAccount, ManagedDomain
 from mdconnector.outcomes import Ordered, OrderOutcome
-from mdconnector.planning import Job, Rules, news, planned, told_key
+from mdconnector.planning import Job, Rules, in_trouble, news, planned, told_key
 from mdconnector.printable import printable
 from mdconnector.renewal import (
     Attempt,
@@ -35,6 +35,7 @@ from mdconnector.renewal import (
     renews_at,
 )
 from mdconnector.stock import describe_keys, local_time
+from mdconnector.store.accounts import find_accounts
 from mdconnector.store.attempts import AttemptRecord, Run, save_attempt
 from mdconnector.store.tree import Store
 
@@ -57,13 +58,42 @@ def order_certificates(
     the first request where the new sets would not fit on the disk.
     """
     store.check_space(BYTES_FOR_ONE_SET * len(jobs))
+    asked = jobs
+    jobs, blocked = _with_sound_accounts(asked, store)
     sessions = Sessions(store, clock)
     accounts = Accounts(store, sessions, configuration.domains)
     try:
         enrollments = [_enrollment(job, store, accounts, configuration, clock) for job in jobs]
-        return _Run(enrollments, jobs, store, configuration, rules).outcomes(clock)
+        done = _Run(enrollments, jobs, store, configuration, rules).outcomes(clock)
+        outcomes = {outcome.name: outcome for outcome in (*blocked, *done)}
+        return tuple(outcomes[job.stock.domain.name] for job in asked)
     finally:
         sessions.close()
+
+
+def _with_sound_accounts(jobs: Sequence[Job], store: Store) -> tuple[list[Job], list[OrderOutcome]]:
+    """Part the jobs from those whose stored account is damaged: for these nobody is asked."""
+    sound: list[Job] = []
+    blocked: list[OrderOutcome] = []
+    known: dict[tuple[str, ExternalAccount | None], StoreError | None] = {}
+    for job in jobs:
+        key = (job.stock.ca_url, job.stock.domain.eab)
+        if key not in known:
+            known[key] = _account_error(store, *key)
+        error = known[key]
+        if error is None:
+            sound.append(job)
+        else:
+            blocked.append(replace(in_trouble(job.stock, error), error_group=str(error)))
+    return sound, blocked
+
+
+def _account_error(store: Store, ca_url: str, eab: ExternalAccount | None) -> StoreError | None:
+    try:
+        find_accounts(store, ca_url, eab)
+    except StoreError as error:
+        return error
+    return None
 
 
 def rehearse(jobs: Sequence[Job], *, store: Store | None, clock: Clock) -> tuple[OrderOutcome, ...]:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Literal
 
 from mdconnector.certificates import CertificateFacts
+from mdconnector.errors import UnsafeStoreError
 from mdconnector.managed_domain import (
     Finding,
     ManagedDomain,
@@ -23,8 +24,10 @@ from mdconnector.renewal import InstalledCertificate, LastError, Reason, State
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
+EXIT_UNSAFE_STORE = 3
 EXIT_NOT_SERVED = 4
 EXIT_NOT_THERE_YET = 5
+UNSAFE_STORE = UnsafeStoreError.default_type
 
 
 class Ordered(StrEnum):
@@ -109,7 +112,9 @@ class OrderRun:
 
     @property
     def exit_code(self) -> int:
-        """1 a domain, or under --all a file, failed; 5 a named one is not there yet; else 0."""
+        """3 an account is damaged; 1 a domain or file failed; 5 a named one not there; else 0."""
+        if any(one.error and one.error.type == UNSAFE_STORE for one in self.domains):
+            return EXIT_UNSAFE_STORE
         if any(domain.has_failed for domain in self.domains):
             return EXIT_FAILED
         if self.broken_files and not self.by_name:

@@ -80,7 +80,7 @@ def plan(
     """Decide about one domain. `watchdog_since` is since when mod_md itself is at work on it."""
     domain, command = stock.domain, options.command
     if stock.trouble is not None:
-        return _trouble(stock, stock.trouble)
+        return in_trouble(stock, stock.trouble)
     if domain.faults:
         return _faulty(stock, domain.faults)
     if domain.renewed_by is None:
@@ -193,7 +193,8 @@ def _faulty(stock: Stock, faults: tuple[Finding, ...]) -> OrderOutcome:
     return _failed(stock, error)
 
 
-def _trouble(stock: Stock, trouble: StoreError) -> OrderOutcome:
+def in_trouble(stock: Stock, trouble: StoreError) -> OrderOutcome:
+    """Return the outcome of a domain whose part of the store must not be worked with."""
     error = LastError(trouble.type, printable(str(trouble), 1000), trouble.hint, stock.now)
     return _failed(stock, error)
 

@@ -7,7 +7,8 @@
 Rules: a key is durable before a CA hears of it, and stays until its account is stored, because a CA
 may take an external binding only once. account.json is made exclusively and claims the number. A
 stored account is never overwritten by what lies in staging, which Apache's user can write to. An
-account that cannot be read is passed over with a warning.
+account that cannot be read is passed over with a warning where another one serves; where none
+does, nothing is registered in its place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mdconnector.errors import CertificateError, StoreError
+from mdconnector.errors import CertificateError, StoreError, UnsafeStoreError
 from mdconnector.keys import key_from_pem, key_to_pem, label_of_key, public_bytes
 from mdconnector.store.folder import Folder, UnsafeEntryError
 from mdconnector.store.records import (
@@ -61,16 +62,24 @@ def find_accounts(
     """Return the valid accounts that may be used for this CA and binding, best first.
 
     Those in accounts/ come first, by number, then those that mod_md left in staging, which have no
-    id yet: `save_account` gives them one. Each has still to be confirmed by the CA.
+    id yet: `save_account` gives them one. Each has still to be confirmed by the CA. Raises
+    UnsafeStoreError where there is none but a damaged one.
     """
-    stored = list(_stored_accounts(store, ca_url))
+    damaged: list[StoreError] = []
+    stored = list(_stored_accounts(store, ca_url, eab, damaged))
     urls = {account.url for account, _ in stored}
     staged = [found for found in _staged_accounts(store) if found[0].url not in urls]
-    return tuple(
+    usable = tuple(
         (account, key)
         for account, key in (*stored, *staged)
         if account.status == "valid" and account.matches(ca_url, eab)
     )
+    if damaged and not usable:
+        first = damaged[0]
+        raise UnsafeStoreError(first.message, path=first.path, hint=first.hint) from first
+    for error in damaged:
+        logger.warning("%s; it is passed over", error)
+    return usable
 
 
 def begin_account(
@@ -163,14 +172,19 @@ def load_account(store: Store, account_id: str) -> AccountWithKey | None:
         try:
             return _read_account(store, folder, account_id)
         except (RecordError, CertificateError) as error:
+            name = ACCOUNT_FILE if isinstance(error, RecordError) else KEY_FILE
             raise StoreError(
                 f"the account cannot be read: {error}",
-                path=str(folder.path),
-                hint="restore it from a backup, or move it away to register anew",
+                path=folder.path_of(name),
+                hint="restore it from a backup, or move its folder away to register anew, for "
+                "which the CA may want a new external account binding",
             ) from error
 
 
-def _stored_accounts(store: Store, ca_url: str) -> Iterator[AccountWithKey]:
+def _stored_accounts(
+    store: Store, ca_url: str, eab: ExternalAccount | None, damaged: list[StoreError]
+) -> Iterator[AccountWithKey]:
+    """Yield the accounts that can be read, and collect the errors of those that may be meant."""
     prefix = _id_prefix(ca_url)
     for account_id in account_ids(store):
         if not account_id.startswith(prefix):
@@ -180,10 +194,29 @@ def _stored_accounts(store: Store, ca_url: str) -> Iterator[AccountWithKey]:
         except StoreError as error:
             if error.unreadable:
                 raise
-            logger.warning("%s; it is passed over", error)
+            if _may_be_meant(store, account_id, ca_url, eab):
+                damaged.append(error)
             continue
         if found is not None:
             yield found
+
+
+def _may_be_meant(store: Store, account_id: str, ca_url: str, eab: ExternalAccount | None) -> bool:
+    """Say whether a damaged account may be the one for this CA and binding."""
+    accounts = store.accounts()
+    if accounts is None:
+        return False
+    try:
+        with accounts:
+            folder = accounts.open(account_id)
+        if folder is None:
+            return False
+        with folder:
+            text = folder.read(ACCOUNT_FILE, max_bytes=MAX_RECORD_BYTES)
+        account = None if text is None else parse_account(text)
+    except (StoreError, RecordError):
+        return True
+    return account is None or (account.status == "valid" and account.matches(ca_url, eab))
 
 
 def _staged_accounts(store: Store) -> Iterator[AccountWithKey]:

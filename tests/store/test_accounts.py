@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mdconnector.errors import StoreError
+from mdconnector.errors import StoreError, UnsafeStoreError
 from mdconnector.keys import (
     PrivateKey,
     generate_account_key,
@@ -231,9 +231,25 @@ def test_damaged_account_is_passed_over_with_a_warning(
     assert first.id in caplog.text
 
 
-def test_account_with_a_key_that_mod_md_cannot_use_is_passed_over(store: Store) -> None:
+@pytest.mark.parametrize("name", ["account.json", "account.pem"])
+def test_damaged_account_is_an_error_where_no_other_one_serves(store: Store, name: str) -> None:
+    damaged = store.path / "accounts" / save_account(store, NEW, KEY).id / name
+    damaged.write_text("{")
+    with pytest.raises(UnsafeStoreError) as caught:
+        find_accounts(store, DIRECTORY, EAB)
+    assert caught.value.path == str(damaged)
+
+
+def test_damaged_account_of_another_binding_is_no_error(store: Store) -> None:
+    saved = save_account(store, NEW, KEY)
+    (store.path / "accounts" / saved.id / "account.pem").write_text("")
+    assert find_accounts(store, DIRECTORY, ExternalAccount("kid-other", EAB.hmac)) == ()
+
+
+def test_account_with_a_key_that_mod_md_cannot_use_is_not_used(store: Store) -> None:
     saved = save_account(store, NEW, generate_key(EC_SPEC))
-    assert find_accounts(store, DIRECTORY, EAB) == ()
+    with pytest.raises(UnsafeStoreError, match="not RSA"):
+        find_accounts(store, DIRECTORY, EAB)
     with pytest.raises(StoreError, match="not RSA"):
         load_account(store, saved.id)
 

@@ -38,6 +38,7 @@ from mdconnector.managed_domain import (
     VirtualHost,
     is_dns_name,
 )
+from mdconnector.notifications import tell_what_time_brings
 from mdconnector.outcomes import (
     NotLive,
     Ordered,
@@ -247,6 +248,10 @@ def order(
             stocks, repairs = _take_stock_and_mend(configuration, store, domains, clock())
             if command == "renew":
                 stocks = _ask_when_to_renew(store, stocks, rules, clock)
+                stocks, lines = tell_what_time_brings(
+                    stocks, store=store, configuration=configuration
+                )
+                repairs += lines
             plans = _plan_all(configuration, store, stocks, options)
             repairs += _clear_staging(store, stocks, plans)
             outcomes = _work_off(configuration, store, plans, rules, clock)

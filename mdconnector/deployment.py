@@ -22,6 +22,7 @@ from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import ReloadOutcome, RunningHttpd
 from mdconnector.httpd.programs import split_command
 from mdconnector.managed_domain import ManagedDomain
+from mdconnector.notifications import INSTALLED, Notifier, Programs
 from mdconnector.outcomes import Promoted, PromoteRun, PromotionOutcome, Reload, Served
 from mdconnector.planning import news, told_key
 from mdconnector.printable import printable
@@ -74,9 +75,38 @@ def deploy(
     with running or nullcontext():
         run = _Deployment(store, configuration, wish, running, clock).run(candidates, stocks)
     _remember_telling(store, others.values(), stocks)
-    outcomes = others | {outcome.name: outcome for outcome in run.domains}
+    told = _tell_of_installed(run.domains, store, configuration, clock())
+    outcomes = others | {outcome.name: outcome for outcome in told}
     ordered = tuple(outcomes[stock.domain.name] for stock in stocks)
     return replace(run, domains=ordered)
+
+
+def _tell_of_installed(
+    outcomes: Iterable[PromotionOutcome], store: Store, configuration: Configuration, now: datetime
+) -> list[PromotionOutcome]:
+    """Tell the administrator's programs of the sets that are live and stay so."""
+    programs = Programs.of(configuration)
+    return [
+        _told_of(outcome, programs, store, now) if outcome.outcome is Promoted.PROMOTED else outcome
+        for outcome in outcomes
+    ]
+
+
+def _told_of(
+    outcome: PromotionOutcome, programs: Programs, store: Store, now: datetime
+) -> PromotionOutcome:
+    if programs.message is None:
+        return outcome
+    record = attempts.load_attempt(store, outcome.name)
+    notifier = Notifier(outcome.name, programs, record.messages, now)
+    refused = notifier.tell(INSTALLED)
+    remarks = [*notifier.remarks, *([refused] if refused else [])]
+    changed = replace(record, messages=notifier.told, untold=None)
+    if changed != record:
+        attempts.save_attempt(store, outcome.name, changed)
+    if not remarks:
+        return outcome
+    return replace(outcome, detail=printable(f"{outcome.detail}; {'; '.join(remarks)}", 1000))
 
 
 def _remember_telling(

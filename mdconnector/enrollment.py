@@ -28,6 +28,7 @@ from mdconnector.authorities import Accounts, Clock
 from mdconnector.certificates import CertificateFacts, make_credential, make_csr, verify_set
 from mdconnector.challenges import (
     ChallengeSite,
+    ChallengeType,
     Offer,
     OfferedAuthorization,
     traces_from_json,
@@ -39,9 +40,13 @@ from mdconnector.errors import (
     CaProtocolError,
     CaUnreachableError,
     CertificateError,
+    ChallengeError,
+    ConfigurationError,
 )
 from mdconnector.keys import KeySpec, generate_key
 from mdconnector.managed_domain import ManagedDomain
+from mdconnector.notifications import Notifier
+from mdconnector.printable import printable
 from mdconnector.store.pending import OrderNote, Pending, open_order_urls
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
@@ -104,7 +109,9 @@ class Enrollment:
         accounts: Accounts,
         site: ChallengeSite,
         clock: Clock,
+        notifier: Notifier,
     ) -> None:
+        self.notifier = notifier
         self.domain = wish.domain
         self.ca_url = wish.ca_url
         self._live = wish.live
@@ -124,6 +131,8 @@ class Enrollment:
         """orders whose finalize was sent in this run"""
         self._left_behind: tuple[str, ...] = ()
         """what could not be torn down after a challenge"""
+        self._without_profile = ""
+        """that the CA does not offer the profile that was wished for"""
         self._notes: tuple[str, ...] = ()
         """what looked odd when the challenges were set up"""
 
@@ -225,6 +234,7 @@ class Enrollment:
         return order
 
     def _place(self, session: Session, account: Account, spec: KeySpec) -> Order:
+        profile = self._profile(session)
         if self._pending.load_key(spec) is None:
             key = generate_key(spec)
             csr = make_csr(self.domain.order_names, key, must_staple=self.domain.must_staple)
@@ -240,12 +250,12 @@ class Enrollment:
         lost = self._lost_order(session, account, spec)
         self._pending.save_order(spec, note)
         try:
-            order = lost or self._new_order(session, account, spec)
+            order = lost or self._new_order(session, account, spec, profile)
         except CaProblemError as error:
             if error.type != ACCOUNT_DOES_NOT_EXIST:
                 raise
             account = self._accounts.register_again(self.domain, self.ca_url, account)
-            order = self._new_order(session, account, spec)
+            order = self._new_order(session, account, spec, profile)
         self._pending.save_order(spec, replace(note, url=order.url))
         self._polls = 0
         return order
@@ -258,15 +268,38 @@ class Enrollment:
         known = open_order_urls(self._store)
         return resources.find_lost_order(session, account, self.domain.order_names, known)
 
-    def _new_order(self, session: Session, account: Account, spec: KeySpec) -> Order:
+    def _new_order(
+        self, session: Session, account: Account, spec: KeySpec, profile: str | None
+    ) -> Order:
         return resources.new_order(
             session,
             account,
             self.domain.order_names,
-            profile=self.domain.profile,
+            profile=profile,
             replaces=self._replaces.get(spec),
             known_orders=lambda: open_order_urls(self._store),
         )
+
+    def _profile(self, session: Session) -> str | None:
+        """Return the profile to ask for, where the CA offers it.
+
+        Raises ConfigurationError where it does not, and MDProfileMandatory is on.
+        """
+        wanted = self.domain.profile
+        if wanted is None or session.directory().profile_named(wanted) is not None:
+            return wanted
+        # what is remembered of the directory may be a day old
+        if session.forget_remembered() and session.directory().profile_named(wanted) is not None:
+            return wanted
+        offered = ", ".join(session.directory().profiles)
+        lacks = f"the CA does not offer the profile '{printable(wanted, 80)}'"
+        if self.domain.profile_mandatory:
+            raise ConfigurationError(
+                f"{lacks}, which MDProfileMandatory asks for",
+                hint=f"the CA offers {printable(offered, 500) or 'none at all'}: see MDProfile",
+            )
+        self._without_profile = f"{lacks}, so it was ordered without"
+        return None
 
     def _prove(self, session: Session, account: Account, order: Order, spec: KeySpec) -> Waiting:
         """Set up and answer the challenges of a pending order, once in a run."""
@@ -289,12 +322,18 @@ class Enrollment:
                 key_authorization=lambda token: jws.key_authorization(token, account.key),
                 remember=lambda traces: self._pending.save_traces(traces_to_json(traces)),
                 now=self._clock(),
+                announce=self._announce,
             )
             self._notes = tuple(note for answer in setups.answers for note in answer.notes)
             for answer in setups.answers:
                 resources.answer_challenge(session, account, answer.url)
             self._answered.add(order.url)
         return self._wait(order, spec)
+
+    def _announce(self, kind: ChallengeType, name: str) -> None:
+        veto = self.notifier.tell(f"challenge-setup:{kind}:{name}")
+        if veto:
+            raise ChallengeError(veto)
 
     def _tear_down(self) -> None:
         traces = traces_from_json(self._pending.load_traces())
@@ -381,8 +420,11 @@ class Enrollment:
             ca_url=self.ca_url,
             account_id=self._account_id,
             now=self._clock(),
+            told=self.notifier.told,
         )
         remarks = self._accounts.remarks_on(self.domain, self.ca_url)
+        if self._without_profile:
+            remarks = (*remarks, self._without_profile)
         warnings = (*verdict.warnings, *self._left_behind, *remarks)
         return Complete(tuple(one.facts for one in credentials), warnings)
 

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from mdconnector.acme.advice import fill_name
@@ -23,6 +23,14 @@ from mdconnector.errors import CaError, CaUnreachableError, MdConnectorError, St
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import ExternalAccount, ManagedDomain
+from mdconnector.notifications import (
+    ERRORED,
+    RENEWED,
+    RENEWING,
+    Notifier,
+    Programs,
+    untold_renewal,
+)
 from mdconnector.outcomes import Ordered, OrderOutcome
 from mdconnector.planning import Job, Rules, in_trouble, news, planned, told_key
 from mdconnector.printable import printable
@@ -30,6 +38,8 @@ from mdconnector.renewal import (
     Attempt,
     LastError,
     after_failure,
+    digest_of,
+    is_as_wished,
     is_comfortable,
     needs_enrolling,
     renews_at,
@@ -41,7 +51,15 @@ from mdconnector.store.tree import Store
 
 BYTES_FOR_ONE_SET = 64 * 1024
 
-Ending = Progress | MdConnectorError
+
+@dataclass(frozen=True, slots=True)
+class Vetoed:
+    """A program of the administrator's has said no before anything was done."""
+
+    why: str
+
+
+Ending = Progress | MdConnectorError | Vetoed
 
 
 def order_certificates(
@@ -63,7 +81,17 @@ def order_certificates(
     sessions = Sessions(store, clock)
     accounts = Accounts(store, sessions, configuration.domains)
     try:
-        enrollments = [_enrollment(job, store, accounts, configuration, clock) for job in jobs]
+        programs = Programs.of(configuration)
+        enrollments = [
+            _enrollment(
+                job,
+                store,
+                accounts,
+                configuration,
+                Notifier(job.stock.domain.name, programs, job.stock.record.messages, clock()),
+            )
+            for job in jobs
+        ]
         done = _Run(enrollments, jobs, store, configuration, rules).outcomes(clock)
         outcomes = {outcome.name: outcome for outcome in (*blocked, *done)}
         return tuple(outcomes[job.stock.domain.name] for job in asked)
@@ -126,7 +154,7 @@ def _enrollment(
     store: Store,
     accounts: Accounts,
     configuration: Configuration,
-    clock: Clock,
+    notifier: Notifier,
 ) -> Enrollment:
     wish = Wish(
         job.stock.domain,
@@ -135,7 +163,14 @@ def _enrollment(
         replaces=_replaced_by(job),
         order_anew=job.order_anew,
     )
-    return Enrollment(wish, store=store, accounts=accounts, site=_site(configuration), clock=clock)
+    return Enrollment(
+        wish,
+        store=store,
+        accounts=accounts,
+        site=_site(configuration),
+        clock=accounts.sessions.clock,
+        notifier=notifier,
+    )
 
 
 def _replaced_by(job: Job) -> dict[KeySpec, str]:
@@ -194,7 +229,7 @@ class _Run:
 
     def _advance(self, number: int, clock: Clock) -> None:
         """Take one domain as far as it goes; what became of it is durable at once."""
-        ending = _advance(self._enrollments[number])
+        ending = _advance(self._enrollments[number], is_begun=number in self._waiting)
         if isinstance(ending, Waiting):
             self._ask_at[number] = time.monotonic() + ending.pause_seconds
             self._waiting[number] = ending
@@ -203,7 +238,10 @@ class _Run:
         self._outcomes[number] = self._conclude(number, ending, clock())
 
     def _conclude(self, number: int, ending: Ending, now: datetime) -> OrderOutcome:
-        return _conclude(self._jobs[number], ending, self._store, self._configuration, now)
+        notifier = self._enrollments[number].notifier
+        return _conclude(
+            self._jobs[number], ending, self._store, self._configuration, notifier, now
+        )
 
     def _poll(self, pool: ThreadPoolExecutor, deadline: float, clock: Clock) -> None:
         """Ask for each open order when its pause is over; one that is slow holds up no other."""
@@ -230,7 +268,10 @@ class _Run:
                 time.sleep(max(min(queue[0][0], deadline) - now, 0))
 
 
-def _advance(enrollment: Enrollment) -> Ending:
+def _advance(enrollment: Enrollment, *, is_begun: bool) -> Ending:
+    veto = "" if is_begun else enrollment.notifier.tell(RENEWING)
+    if veto:
+        return Vetoed(veto)
     try:
         return enrollment.advance()
     except MdConnectorError as error:
@@ -243,16 +284,35 @@ def _advance(enrollment: Enrollment) -> Ending:
 
 
 def _conclude(
-    job: Job, ending: Ending, store: Store, configuration: Configuration, now: datetime
+    job: Job,
+    ending: Ending,
+    store: Store,
+    configuration: Configuration,
+    notifier: Notifier,
+    now: datetime,
 ) -> OrderOutcome:
-    """Turn what became of a domain into its outcome, and remember it."""
+    """Turn what became of a domain into its outcome, tell of it, and remember it."""
     match ending:
         case Complete():
             outcome, record = _completed(job, ending, now)
+            notifier.begin_set()
+            veto = notifier.tell(RENEWED)
+            if veto:
+                untold = untold_renewal(None, veto, retry_delay=configuration.retry_delay, now=now)
+                notifier.remarks.append(f"{veto}; it is told again")
+                record = replace(record, untold=untold)
         case Waiting():
             outcome, record = _still_waiting(job, ending, now)
+        case Vetoed():
+            outcome, record = _vetoed(job, ending, now), job.stock.record
         case _:
             outcome, record = _failed(job, ending, configuration.retry_delay, now)
+            refused = notifier.tell(ERRORED)
+            notifier.remarks += [refused] if refused else []
+    record = replace(record, messages=notifier.told)
+    if notifier.remarks:
+        detail = printable(f"{outcome.detail}; note: {'; '.join(notifier.remarks)}", 1000)
+        outcome = replace(outcome, detail=detail)
     try:
         save_attempt(store, job.stock.domain.name, record)
     except MdConnectorError as error:
@@ -278,8 +338,27 @@ def _completed(job: Job, ending: Complete, now: datetime) -> tuple[OrderOutcome,
         certificates=ending.certificates,
         renew_at=min(renews_at(domain, facts) for facts in ending.certificates),
     )
-    record = replace(job.stock.record, attempt=Attempt(), told=None)
+    record = replace(
+        job.stock.record,
+        attempt=Attempt(),
+        told=None,
+        untold=None,
+        settled_digest="" if is_as_wished(domain, ending.certificates) else digest_of(domain),
+    )
     return outcome, record.with_run(Run(now, job.command, word, detail))
+
+
+def _vetoed(job: Job, ending: Vetoed, now: datetime) -> OrderOutcome:
+    """Leave the domain to the next run: no error is counted, as in mod_md."""
+    stock = job.stock
+    since = stock.record.attempt.failing_since
+    return OrderOutcome(
+        stock.domain.name,
+        Ordered.SKIPPED,
+        printable(f"not renewed in this run: {ending.why}", 1000),
+        reasons=job.reasons,
+        is_comfortable=is_comfortable(stock.domain, stock.live, waiting_since=since, now=now),
+    )
 
 
 def _still_waiting(job: Job, ending: Waiting, now: datetime) -> tuple[OrderOutcome, AttemptRecord]:

@@ -19,6 +19,7 @@ from mdconnector.renewal import (
     renewal_time,
     renews_at,
     state_of,
+    unheeded,
 )
 from mdconnector.stock import Stock, local_time
 
@@ -85,6 +86,9 @@ def _detail(stock: Stock) -> str:
         return f"not readable by uid {os.geteuid()}; try sudo"
     notes = [_fault_of(stock.domain)]
     notes += [_fault_in(one) for one in stock.live]
+    if stock.record.untold is not None and stock.found is not None:
+        notes.append(f"not told yet: {stock.record.untold.why}")
+    notes.append(unheeded(stock.domain, stock.live))
     notes += [_suggestion(stock, one) for one in stock.live]
     if stock.rubbish is not None:
         notes.append(f"{stock.rubbish.path}: {stock.rubbish.why}")

@@ -29,6 +29,7 @@ from mdconnector.renewal import (
     needs_enrolling,
     renewal_time,
     serves_until,
+    unheeded,
 )
 from mdconnector.stock import Stock, describe_keys, local_time
 from mdconnector.store.attempts import AttemptRecord, Told
@@ -140,10 +141,13 @@ def _current(stock: Stock) -> OrderOutcome:
     until = min(one.not_after for one in facts)
     opens = min(renewal_time(stock.domain, one) for one in stock.live if one.facts is not None)
     verb = "renewed from" if opens > stock.now else "due for renewal since"
+    odd = unheeded(stock.domain, stock.live)
+    note = f"; note: {odd}" if odd else ""
     return OrderOutcome(
         stock.domain.name,
         Ordered.CURRENT,
-        f"{describe_keys(facts)}, valid until {local_time(until)}, {verb} {local_time(opens)}",
+        f"{describe_keys(facts)}, valid until {local_time(until)}, "
+        f"{verb} {local_time(opens)}{note}",
         certificates=facts,
         renew_at=opens,
     )

@@ -8,6 +8,7 @@ md_reg.c (state_init, md_reg_renew_at); where ours differ, the docstring says so
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -236,6 +237,26 @@ def _reasons_of(
     return found
 
 
+def is_as_wished(domain: ManagedDomain, certificates: Iterable[CertificateFacts]) -> bool:
+    """Say whether new certificates have must-staple as MDMustStaple says.
+
+    One that has not is used nevertheless, and not ordered again for the same configuration.
+    """
+    return all(facts.must_staple == domain.must_staple for facts in certificates)
+
+
+def unheeded(domain: ManagedDomain, live: Iterable[InstalledCertificate]) -> str:
+    """Return what the CA made otherwise than was ordered, in words; empty where nothing."""
+    if not any(
+        one.must_staple_is_settled and one.facts and not is_as_wished(domain, [one.facts])
+        for one in live
+    ):
+        return ""
+    if domain.must_staple:
+        return "the CA has left out must-staple, which MDMustStaple asks for"
+    return "the CA has put in must-staple, which MDMustStaple does not ask for"
+
+
 NOT_SERVING = frozenset(
     {
         Reason.MISSING,
@@ -423,8 +444,10 @@ def digest_of(domain: ManagedDomain) -> str:
         domain.challenges,
         domain.must_staple,
         domain.profile,
+        domain.profile_mandatory,
         domain.dns01_command,
         domain.proxy_url,
+        domain.proxy_ca_certificates,
         domain.ca_certificates,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()

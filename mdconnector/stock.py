@@ -21,6 +21,7 @@ from mdconnector.renewal import (
     InstalledCertificate,
     assess,
     ca_for,
+    digest_of,
     is_open_to_suggestions,
     is_to_be_asked_about,
     serves_until,
@@ -150,11 +151,17 @@ def judge(stock: Stock) -> Stock:
 
 def _with_memory(stock: Stock, certificate: InstalledCertificate) -> InstalledCertificate:
     """Add to a live certificate what is remembered of it."""
-    facts, known = certificate.facts, stock.record.renewal_info
-    if facts is None or not known or not is_open_to_suggestions(stock.domain):
+    facts, record = certificate.facts, stock.record
+    if facts is None or not (record.renewal_info or record.settled_digest):
         return certificate
-    info = known.get(facts.ari_id)
-    return replace(certificate, suggested=info.chosen if info else None)
+    is_settled = record.settled_digest == digest_of(stock.domain)
+    info = record.renewal_info.get(facts.ari_id)
+    heeded = info if is_open_to_suggestions(stock.domain) else None
+    return replace(
+        certificate,
+        suggested=heeded.chosen if heeded else None,
+        must_staple_is_settled=is_settled,
+    )
 
 
 def questions(stock: Stock) -> tuple[CertificateFacts, ...]:

@@ -48,6 +48,10 @@ __all__ = [
 ]
 
 
+Announce = Callable[[ChallengeType, str], None]
+"""is told the type of a challenge and the DNS name, without `*.`"""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A challenge that waits for the CA: POST `{}` to its `url`."""
@@ -77,6 +81,7 @@ class _Run:
     store: Store
     key_authorization: Callable[[str], str]
     remember: Callable[[Sequence[Trace]], None]
+    announce: Announce
     now: datetime
     traces: list[Trace]
 
@@ -90,15 +95,17 @@ def set_up(
     key_authorization: Callable[[str], str],
     remember: Callable[[Sequence[Trace]], None],
     now: datetime,
+    announce: Announce = lambda *_: None,
 ) -> Setups:
     """Prepare the answer to one challenge of each pending authorization.
 
     `key_authorization` makes `token.thumbprint` of a token (RFC 8555 §8.1). `remember` is called
     with all that has to be torn down, before each piece is made and whenever less is left: it must
-    be durable when it returns. Raises ChallengeError, with everything torn down again, if one name
+    be durable when it returns. `announce` hears of each answer in its place, and may refuse that
+    type by a ChallengeError. Raises ChallengeError, with everything torn down again, if one name
     cannot be proved.
     """
-    run = _Run(domain, site, store, key_authorization, remember, now, traces=[])
+    run = _Run(domain, site, store, key_authorization, remember, announce, now, traces=[])
     tasks = plan(authorizations, domain, site)
     try:
         answers = tuple(_set_up_one(task, run) for task in tasks)
@@ -137,12 +144,14 @@ def _set_up_offer(task: Task, kind: ChallengeType, offer: Offer, run: _Run) -> t
     run.traces.append(trace)
     run.remember(tuple(run.traces))
     try:
-        return make()
+        notes = make()
+        run.announce(kind, task.identifier)
     except MdConnectorError:
         run.traces.pop()
         tear_down((trace,), run.store)
         run.remember(tuple(run.traces))
         raise
+    return notes
 
 
 def _prepare(

@@ -68,6 +68,15 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class UntoldRenewal:
+    """A staged set of which a program of the administrator's would not hear, and why."""
+
+    errors: int
+    next_try: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRecord:
     """All that is remembered for one domain."""
 
@@ -80,6 +89,11 @@ class AttemptRecord:
     told: Told | None = None
     renewal_info: Mapping[str, RenewalInfo] = field(default_factory=lambda: MappingProxyType({}))
     """by the ARI id of each live certificate"""
+    messages: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    """when MDMessageCmd and MDNotifyCmd were last told of an event"""
+    untold: UntoldRenewal | None = None
+    settled_digest: str = ""
+    """of a configuration whose MDMustStaple the CA did not heed"""
 
     def with_run(self, run: Run) -> AttemptRecord:
         """Return the record with one run more."""
@@ -132,7 +146,7 @@ def _file_name(name: str) -> str:
 
 def _render(record: AttemptRecord) -> dict[str, object]:
     attempt, error = record.attempt, record.attempt.last_error
-    rollback, told = record.rollback, record.told
+    rollback, told, untold = record.rollback, record.told, record.untold
     return {
         "errors": attempt.errors,
         "failing_since": time_text(attempt.failing_since),
@@ -155,6 +169,14 @@ def _render(record: AttemptRecord) -> dict[str, object]:
             "replaced": list(rollback.replaced),
         },
         "told": told and {"key": told.key, "at": time_text(told.at)},
+        "messages": {event: time_text(at) for event, at in record.messages.items()},
+        "untold": untold
+        and {
+            "errors": untold.errors,
+            "next_try": time_text(untold.next_try),
+            "why": untold.why,
+        },
+        "settled_digest": record.settled_digest,
         "renewal_info": {
             ari_id: {
                 "ask_again": time_text(info.ask_again),
@@ -199,6 +221,9 @@ def _parse(fields: Fields) -> AttemptRecord:
         rollback=None if rollback is None else _parse_rollback(rollback),
         told=None if told is None else Told(told.text("key"), told.time("at")),
         renewal_info=MappingProxyType(_parse_renewal_info(fields.part("renewal_info"))),
+        messages=MappingProxyType(_parse_times(fields.part("messages"))),
+        untold=_parse_untold(fields.part("untold")),
+        settled_digest=fields.optional_text("settled_digest") or "",
     )
 
 
@@ -236,6 +261,16 @@ def _parse_renewal_info(by_certificate: Fields | None) -> dict[str, RenewalInfo]
             info.text("explanation"),
         )
     return parsed
+
+
+def _parse_times(fields: Fields | None) -> dict[str, datetime]:
+    return {event: fields.time(event) for event in fields.members()} if fields else {}
+
+
+def _parse_untold(fields: Fields | None) -> UntoldRenewal | None:
+    if fields is None:
+        return None
+    return UntoldRenewal(fields.number("errors"), fields.time("next_try"), fields.text("why"))
 
 
 def _parse_served(hosts: Fields) -> dict[str, Served]:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from mdconnector.keys import DEFAULT_KEY_SPEC, DEFAULT_RSA_BITS, KeySpec
@@ -152,13 +153,23 @@ def parse_md(text: bytes) -> StagedMd:
     )
 
 
-def render_finished_job(name: str, *, now: datetime, valid_from: datetime) -> bytes:
+def render_finished_job(
+    name: str,
+    *,
+    now: datetime,
+    valid_from: datetime,
+    told: Mapping[str, datetime] = MappingProxyType({}),
+) -> bytes:
     """Write the job.json of a set that is done and told of, so that mod_md's watchdog rests.
 
-    mod_md: md_status.c, job_to_json; the `message-renewed` entry keeps it from telling once more.
+    mod_md: md_status.c, job_to_json; the `message-<event>` entries, `renewed` and those of `told`,
+    keep it from telling once more.
     """
     when, from_when = _rfc822(now), _rfc822(valid_from)
-    types = ("message-renewed", "finished", "starting")
+    log = [
+        *((when, kind) for kind in ("message-renewed", "finished", "starting")),
+        *((_rfc822(at), f"message-{event}") for event, at in told.items()),
+    ]
     return _render(
         {
             "name": name,
@@ -169,7 +180,7 @@ def render_finished_job(name: str, *, now: datetime, valid_from: datetime) -> by
             "valid-from": from_when,
             "errors": 0,
             "last": {"status": 0, "detail": "staged by mdconnector", "valid-from": from_when},
-            "log": {"entries": [{"when": when, "type": kind} for kind in types]},
+            "log": {"entries": [{"when": at, "type": kind} for at, kind in log]},
         }
     )
 

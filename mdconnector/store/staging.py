@@ -8,10 +8,11 @@ user may have put anything there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.errors import StoreError
@@ -39,15 +40,19 @@ def stage(
     ca_url: str,
     account_id: str | None,
     now: datetime,
+    told: Mapping[str, datetime] = MappingProxyType({}),
 ) -> None:
-    """Put a verified set into staging/<name>, durably, in place of whatever lies there."""
+    """Put a verified set into staging/<name>, durably, in place of whatever lies there.
+
+    `told` are events that programs of the administrator's know of, and mod_md need not repeat.
+    """
     name = folder_name(domain.name)
     md = render_md(domain, ca_url=ca_url, account_id=account_id)
     with store.make_own(*WORK_STAGING) as work, store.make_group(STAGING) as staging:
         _throw_away(store, work, name)
         uid = store.uid_for(STAGING)
         with work.make(name, GROUP_MODES[STAGING], uid=uid, durable=False) as folder:
-            files = dict(_files(store, name, credentials, now))
+            files = dict(_files(store, name, credentials, now, told))
             # last, because mod_md takes it as the sign that a set is complete
             files["md.json"] = md
             folder.write_all(files, FILE_MODES[STAGING], uid=uid)
@@ -101,14 +106,18 @@ def recover_staging(store: Store) -> Iterator[tuple[str, StoreError | None]]:
 
 
 def _files(
-    store: Store, name: str, credentials: tuple[Credential, ...], now: datetime
+    store: Store,
+    name: str,
+    credentials: tuple[Credential, ...],
+    now: datetime,
+    told: Mapping[str, datetime],
 ) -> Iterator[tuple[str, bytes]]:
     for credential in credentials:
         spec = credential.spec
         yield spec.privkey_name, key_to_pem(credential.key, store.passphrase())
         yield spec.pubcert_name, chain_to_pem(credential.chain)
     valid_from = max((one.facts.not_before for one in credentials), default=now)
-    yield "job.json", render_finished_job(name, now=now, valid_from=valid_from)
+    yield "job.json", render_finished_job(name, now=now, valid_from=valid_from, told=told)
 
 
 def _put_in(store: Store, work: Folder, staging: Folder, name: str) -> None:

@@ -24,6 +24,7 @@ from mdconnector.acme.advice import (
     stops_account,
 )
 from mdconnector.acme.answers import Directory, parse_directory
+from mdconnector.acme.jws import decode_hmac
 from mdconnector.acme.resources import Account
 from mdconnector.acme.session import Session
 from mdconnector.errors import (
@@ -212,6 +213,8 @@ class Accounts:
 
     def _register(self, domain: ManagedDomain, ca_url: str) -> tuple[StoredAccount, Account]:
         _require_contact(domain)
+        if domain.eab is not None:
+            decode_hmac(domain.eab.hmac)  # raises before a key is made and the CA is asked
         made: list[rsa.RSAPrivateKey] = []
 
         def make_key() -> rsa.RSAPrivateKey:

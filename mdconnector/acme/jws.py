@@ -71,7 +71,10 @@ def decode_hmac(text: str) -> bytes:
     Raises ConfigurationError, never with the value in it.
     """
     unpadded = text.rstrip("=")
-    hint = "copy it again from the CA's portal, as it stands there, without blanks or line breaks"
+    hint = (
+        "copy it again from the CA's portal into MDExternalAccountBinding, as it stands there, "
+        "without blanks or line breaks"
+    )
     if not _BASE64URL.fullmatch(unpadded):
         raise ConfigurationError(
             "the HMAC key of MDExternalAccountBinding is not base64url: "

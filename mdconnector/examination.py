@@ -238,9 +238,11 @@ def _pairs(configuration: Configuration, store: Store | None, now: datetime) -> 
     """Yield the pairs that end Apache at its next reload, and those that have expired."""
     live = configuration.store_path / "domains"
     read = lru_cache(maxsize=_KEPT_FILES)(read_configured)
+    # without a folder of live sets mod_md has none, and need not be asked for each
+    has_live_sets = configuration.mod_md_loaded and live.is_dir()
     pairs = pairs_in_force(
         configuration.servers,
-        configuration.domains if configuration.mod_md_loaded else (),
+        configuration.domains if has_live_sets else (),
         live_folder=lambda name: str(live / name),
         read=read,
     )

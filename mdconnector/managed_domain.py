@@ -302,14 +302,8 @@ def is_dns_name(name: str) -> bool:
     Lower-case letters, digits and hyphens in labels of 1 to 63 bytes, at least two labels, at most
     253 bytes, an optional leading `*.`, and a last label that is not all digits.
     """
-    base = name.removeprefix("*.")
-    labels = base.split(".")
-    return (
-        len(name) <= 253
-        and len(labels) >= 2
-        and not labels[-1].isdigit()
-        and all(_LABEL.fullmatch(label) for label in labels)
-    )
+    return len(name) <= 253 and _DNS_NAME.fullmatch(name) is not None
 
 
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DNS_NAME = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)+(?![0-9]+\Z){_LABEL}")

@@ -88,7 +88,10 @@ class Directive:
     @property
     def words(self) -> tuple[str, ...]:
         """All words, unquoted; empty ones are kept."""
-        return split_words(self.args)
+        args = self.args
+        if args.isascii() and args.isprintable() and not _has_quoting(args):
+            return tuple(args.split())  # blanks are all the white space that is printable
+        return split_words(args)
 
     def argv(self, limit: int = MAX_ARGUMENTS) -> tuple[str, ...]:
         """Return the words as directives with an argument list get them (httpd: TAKE_ARGV).
@@ -99,6 +102,10 @@ class Directive:
         if words and not words[-1] and len(words) <= limit:
             return words[:-1]
         return words[:limit]
+
+
+def _has_quoting(text: str) -> bool:
+    return '"' in text or "'" in text or "\\" in text
 
 
 _NO_CHILDREN: list[Directive] = []

@@ -132,7 +132,7 @@ def read_servers(
 class _Reading:
     """One walk over the tree."""
 
-    __slots__ = ("_concerns", "drafts", "findings", "listens", "own", "server_root", "values")
+    __slots__ = ("_keys", "drafts", "findings", "listens", "own", "server_root", "values")
 
     def __init__(self, server_root: str) -> None:
         self.server_root = server_root
@@ -141,11 +141,11 @@ class _Reading:
         self.listens: list[Listen] = []
         self.values: dict[str, str] = {}
         self.findings: list[Finding] = []
-        self._concerns = _Concerns(_OWN_KEYS)
+        self._keys = _Keys()
 
     def read_main(self, directives: Iterable[Directive]) -> None:
         for directive in directives:
-            key = directive.key
+            key = self._keys[directive.name]
             if key == "virtualhost":
                 self._read_vhost(directive)
             elif key in _DOMAIN_SECTIONS:
@@ -156,7 +156,7 @@ class _Reading:
                 if directive.words:
                     self.values[key] = directive.words[0]
             elif key in _OWN_KEYS:
-                self._read_own(self.own, directive)
+                self._read_own(self.own, key, directive)
 
     def _read_vhosts_within(self, section: Directive) -> None:
         for directive in section.children:
@@ -164,10 +164,11 @@ class _Reading:
                 self._read_vhost(directive)
 
     def _read_vhost(self, directive: Directive) -> None:
-        own, concerns = _OwnLines(), self._concerns
+        own, keys = _OwnLines(), self._keys
         for child in directive.children:
-            if concerns[child.name]:
-                self._read_own(own, child)
+            key = keys[child.name]
+            if key in _OWN_KEYS:
+                self._read_own(own, key, child)
         default_port = self.own.port or 0
         self.drafts.append(
             _Draft(directive, self._vhost_addresses(directive, default_port), default_port, own)
@@ -214,9 +215,9 @@ class _Reading:
         protocol = named[0].lower() if named else "https" if address.port == 443 else "http"
         self.listens.append(Listen(address, protocol, directive.at))
 
-    def _read_own(self, own: _OwnLines, directive: Directive) -> None:
+    def _read_own(self, own: _OwnLines, key: str, directive: Directive) -> None:
         words = directive.words
-        if directive.key in _ONE_WORD and (len(words) != 1 or not words[0]):
+        if key in _ONE_WORD and (len(words) != 1 or not words[0]):
             self._error(
                 "bad-arguments",
                 directive,
@@ -226,7 +227,7 @@ class _Reading:
         if not words:
             return
         word = words[0]
-        match directive.key:
+        match key:
             case "servername":
                 self._read_server_name(own, directive, word)
             case "serveralias":
@@ -241,7 +242,7 @@ class _Reading:
             case "remoteipproxyprotocol":
                 own.proxy_protocol = word.lower() == "on"
             case _:
-                self._read_ssl_or_protocol(own, directive, words)
+                self._read_ssl_or_protocol(own, key, directive, words)
 
     def _check_comment(self, directive: Directive, words: tuple[str, ...]) -> None:
         first = next((index for index, word in enumerate(words) if word.startswith("#")), None)
@@ -257,9 +258,9 @@ class _Reading:
             self.findings.append(finding)
 
     def _read_ssl_or_protocol(
-        self, own: _OwnLines, directive: Directive, words: tuple[str, ...]
+        self, own: _OwnLines, key: str, directive: Directive, words: tuple[str, ...]
     ) -> None:
-        match directive.key:
+        match key:
             case "sslengine":
                 self._read_ssl_engine(own, directive)
             case "sslcertificatefile":
@@ -339,16 +340,12 @@ _OWN_KEYS = frozenset(
 )
 
 
-class _Concerns(dict[str, bool]):
-    """Which names, as they are spelled, are among some keys: asked for every line of every site."""
+class _Keys(dict[str, str]):
+    """Names in lower case, by how they are spelled: asked for every line of every site."""
 
-    def __init__(self, keys: frozenset[str]) -> None:
-        super().__init__()
-        self._keys = keys
-
-    def __missing__(self, name: str) -> bool:
-        self[name] = answer = lower_ascii(name) in self._keys
-        return answer
+    def __missing__(self, name: str) -> str:
+        self[name] = key = lower_ascii(name)
+        return key
 
 
 def parse_address(text: str) -> Address | None:

@@ -604,4 +604,6 @@ def _unknown(configuration: Configuration, name: str) -> UsageError:
         hint = "`mdconnector scan` lists the managed domains"
     else:
         hint = "no managed domain is configured; `mdconnector scan` shows what could be one"
+    for error in configuration.ownerless_errors[:1]:
+        hint += f"; it may be hidden by {error.at}: {error.message}"
     return UsageError(f"there is no managed domain '{printable(name)}'", hint=hint)

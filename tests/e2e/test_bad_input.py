@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import Finished
+from tests.e2e.command import COMMAND, Finished, run
+from tests.e2e.estate import live_leaf, managed_site, served_leaf
 from tests.e2e.plain_sites import PlainSites, line_of, settings_for, ssl_site
 from tests.e2e.snapshot import snapshot
-from tests.parts import Pebble, free_port
+from tests.parts import Apache, Pebble, free_port
 
 pytestmark = pytest.mark.pebble
 
@@ -355,6 +357,13 @@ def test_an_error_elsewhere_does_not_fail_what_was_asked_for_by_name(place: Plai
     done = place.run("enroll", LIVE)
     assert done.exit_code == 0
     assert done.stderr.startswith(f"{file}:2: "), "it is told all the same"
+
+
+def test_a_name_that_is_not_found_tells_which_error_may_hide_it(place: PlainSites) -> None:
+    file = place.write("broken", UNCLOSED)
+    done = place.run("enroll", "hidden-too.example.org")
+    assert done.exit_code == 2
+    assert f"it may be hidden by {file}:2: <VirtualHost> is not closed" in done.stderr
 
 
 def test_an_error_within_a_domain_s_own_lines_is_that_domain_s_failure(
@@ -714,6 +723,25 @@ def test_a_store_that_is_a_link_into_nowhere_is_exit_3(
     assert requests == []
 
 
+@as_root
+def test_a_file_system_that_is_read_only_is_exit_3_even_for_root(
+    place: PlainSites, counting_ca: Pebble
+) -> None:
+    place.write("zz-good", ssl_site(GOOD, settings_for(counting_ca)))
+    mounted = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    alone = ("unshare", "--mount", "sh", "-c", mounted, str(place.store))
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a mount of one's own is not allowed here")
+    before = snapshot(place.folder)
+    with counting_ca.recorded() as requests:
+        for command in ("renew", "promote"):
+            done = place.run(command, "--all", command=(*alone, *COMMAND))
+            assert (command, done.exit_code) == (command, 3)
+            assert_error(done, "unsafe-store", (str(place.store), "Read-only file system"))
+    assert requests == []
+    assert snapshot(place.folder) == before
+
+
 # --- a damaged folder of one domain: that domain's failure --------------------------------------
 
 
@@ -848,3 +876,46 @@ def test_a_dry_run_tells_a_mistake_without_writing(place: PlainSites, counting_c
     assert done.exit_code == 1
     assert done.stderr.startswith(f"bad.example.org: failed: {line_of(file, 'MDPrivateKeys')}: ")
     assert snapshot(place.folder) == before
+
+
+# --- with a real Apache -------------------------------------------------------------------------
+
+
+@pytest.mark.apache
+def test_the_others_are_served_whatever_is_wrong_with_one(
+    make_apache: Callable[..., Apache], counting_ca: Pebble
+) -> None:
+    bad = "MDExternalAccountBinding kid-9 c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0\n"
+    sites = {
+        "a-bad": managed_site("bad.example", settings=bad),
+        "b-good": managed_site("good.example"),
+    }
+    apache = make_apache(sites=sites, main_extra=counting_ca.directives()).start()
+
+    renewed = run("renew", "--all", config=apache.config)
+    assert renewed.exit_code == 1
+    assert renewed.stderr.startswith("bad.example: failed: the CA refused")
+    assert f"MDExternalAccountBinding ({apache.sites_folder}/a-bad.conf:3)" in renewed.stderr
+    promoted = run("promote", "--all", "--reload", config=apache.config)
+    assert promoted.exit_code == 0, promoted.output
+    good = live_leaf(apache, "good.example")
+    assert served_leaf(apache, "good.example") == good
+
+    broken = apache.write_site("c-broken", "<VirtualHost *:1>\nServerName c.example\n")
+    apache.write_site("d-later", managed_site("later.example"))
+    renewed = run("renew", "--all", config=apache.config)
+    assert renewed.exit_code == 1
+    assert f"{broken}:1: <VirtualHost> is not closed" in renewed.stderr
+    assert "later.example: enrolled: " in renewed.stdout
+    promoted = run("promote", "--all", "--reload", config=apache.config)
+    assert promoted.exit_code == 4, "it comes before 1"
+    assert "later.example: waiting: " in promoted.stderr
+    assert promoted.stderr.count(f"{broken}:1: ") >= 2, "by Apache's own test, and by us"
+    assert apache.is_running
+    assert served_leaf(apache, "good.example") == good
+
+    broken.unlink()
+    promoted = run("promote", "--all", "--reload", config=apache.config)
+    assert promoted.exit_code == 0, promoted.output
+    assert f"{broken}: mended" in promoted.stdout
+    assert served_leaf(apache, "later.example") == live_leaf(apache, "later.example")

@@ -192,6 +192,8 @@ class Response:
     """(relation, absolute URL) of each Link header"""
     nonce: str | None
     retry_after_seconds: float | None
+    has_declared_end: bool = True
+    """its length was announced: it cannot have been cut off without a word"""
 
     def json(self, what: str) -> JsonObject:
         """Return the body as a JSON object. Raises CaProtocolError."""
@@ -284,6 +286,7 @@ def read_response(
         retry_after_seconds=parse_retry_after(
             header("retry-after"), now=_date_or_now(header("date"))
         ),
+        has_declared_end="content-length" in headers or "transfer-encoding" in headers,
     )
 
 

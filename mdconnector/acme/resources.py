@@ -680,6 +680,11 @@ def _certificate(session: Session, account: Account, url: str) -> Chain:
     first = _read_certificate(session, account, url)
     blocks = _certificate_blocks(first)
     issuers = first.related("up") if len(blocks) == 1 else ()
+    if len(blocks) == 1 and not issuers and not first.has_declared_end:
+        raise CertificateError(
+            "the CA's answer holds one certificate alone and did not announce its length, so the "
+            "rest of the chain may have been cut off"
+        )
     while issuers and len(blocks) < MAX_CHAIN_CERTIFICATES:
         issuer = _read_certificate(session, account, issuers[0])
         blocks += _certificate_blocks(issuer)
@@ -701,6 +706,8 @@ def _read_certificate(session: Session, account: Account, url: str) -> Response:
 
 def _certificate_blocks(response: Response) -> tuple[bytes, ...]:
     begun = response.body.count(_BEGIN)
+    if response.body.count(b"-----BEGIN ") != begun:
+        raise CertificateError("the CA's answer holds other PEM blocks than certificates")
     if begun == 0:
         return (_pem_of_der(response.body),)
     blocks = split_chain(response.body)

@@ -142,7 +142,11 @@ class FakeCa:
         )
         return httpx.Response(
             status,
-            headers={"Replay-Nonce": self._new_nonce(), **headers},
+            headers={
+                "Replay-Nonce": self._new_nonce(),
+                "Content-Length": str(len(content)),
+                **headers,
+            },
             stream=Chunks(content),
         )
 
@@ -449,7 +453,8 @@ def answered(status: int, body: Any = b"", headers: Mapping[str, str] | None = N
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     def fault(_: Handle) -> httpx.Response:
-        return httpx.Response(status, headers=headers or {}, stream=Chunks(content))
+        length = {"Content-Length": str(len(content))}
+        return httpx.Response(status, headers=length | dict(headers or {}), stream=Chunks(content))
 
     return fault
 

@@ -863,12 +863,37 @@ def test_only_certificates_are_taken_out_of_a_chain(
     issued: tuple[Client, Account, Order],
 ) -> None:
     client, account, order = issued
-    junk = b"# hello\n-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    junk = b"# hello\nsubject=CN = somebody\n"
     client.ca.fault("/certificate", body_of(lambda body: junk + body + junk))
     pem = fetch_chain(client.session, account, order)
     assert blocks(pem) == 2
-    assert b"PRIVATE" not in pem
     assert b"hello" not in pem
+
+
+def test_chain_with_a_private_key_in_it_is_refused(issued: tuple[Client, Account, Order]) -> None:
+    client, account, order = issued
+    key = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    fault = body_of(lambda body: body + key)
+    client.ca.fault("/certificate", fault, fault)
+    with pytest.raises(CertificateError, match="other PEM blocks than certificates"):
+        fetch_chain(client.session, account, order)
+
+
+def test_lone_certificate_without_an_announced_length_may_have_been_cut(
+    issued: tuple[Client, Account, Order],
+) -> None:
+    client, account, order = issued
+    end = b"-----END CERTIFICATE-----\n"
+
+    def cut(handle: Handle) -> httpx.Response:
+        body = b"".join(handle().stream)  # type: ignore[arg-type]  # sync here
+        return httpx.Response(200, stream=Chunks(body.partition(end)[0] + end))
+
+    client.ca.fault("/certificate", cut)
+    assert blocks(fetch_chain(client.session, account, order)) == 2
+    client.ca.fault("/certificate", cut, cut)
+    with pytest.raises(CertificateError, match="may have been cut off"):
+        fetch_chain(client.session, account, order)
 
 
 def test_certificate_in_der_is_read_and_completed_by_its_up_link(

@@ -322,6 +322,7 @@ def _conclude(
 
 def _completed(job: Job, ending: Complete, now: datetime) -> tuple[OrderOutcome, AttemptRecord]:
     domain = job.stock.domain
+    is_due_at_once = any(renews_at(domain, one) <= now for one in ending.certificates)
     word = Ordered.ENROLLED if needs_enrolling(job.reasons) else Ordered.RENEWED
     until = min(facts.not_after for facts in ending.certificates)
     detail = (
@@ -344,6 +345,7 @@ def _completed(job: Job, ending: Complete, now: datetime) -> tuple[OrderOutcome,
         told=None,
         untold=None,
         settled_digest="" if is_as_wished(domain, ending.certificates) else digest_of(domain),
+        settled_window=str(domain.renew_window) if is_due_at_once else "",
     )
     return outcome, record.with_run(Run(now, job.command, word, detail))
 

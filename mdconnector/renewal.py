@@ -16,7 +16,7 @@ from enum import StrEnum
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import ErrorClass
 from mdconnector.keys import KeySpec
-from mdconnector.managed_domain import ManagedDomain
+from mdconnector.managed_domain import DEFAULT_RENEW_WINDOW, ManagedDomain
 
 MAX_DELAY = timedelta(hours=20)
 MAX_URGENT_DELAY = timedelta(hours=4)
@@ -56,6 +56,8 @@ class InstalledCertificate:
     """when to renew it by the CA's word (ARI), chosen once"""
     must_staple_is_settled: bool = False
     """it was ordered for this very configuration, and the CA made it otherwise"""
+    window_is_settled: bool = False
+    """MDRenewWindow was open already when the last set came, so the default is taken for it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,9 @@ def assess(
     """Decide about one domain. `live` has one entry per key spec of the domain."""
     reasons = due_reasons(domain, live, now)
     if staged is not None and staged.fault is None:
+        settled = any(certificate.window_is_settled for certificate in live)
         staged_due = any(
-            renews_at(domain, facts) <= now or facts.not_after <= now
+            renews_at(domain, facts, settled=settled) <= now or facts.not_after <= now
             for facts in staged.certificates
         )
         if not staged_due:
@@ -230,7 +233,7 @@ def _reasons_of(
         found.add(Reason.MUST_STAPLE)
     if facts.not_after <= now:
         found.add(Reason.EXPIRED)
-    elif renews_at(domain, facts) <= now:
+    elif renews_at(domain, facts, settled=certificate.window_is_settled) <= now:
         found.add(Reason.WINDOW)
     elif certificate.suggested is not None and certificate.suggested <= now:
         found.add(Reason.ARI)
@@ -247,14 +250,15 @@ def is_as_wished(domain: ManagedDomain, certificates: Iterable[CertificateFacts]
 
 def unheeded(domain: ManagedDomain, live: Iterable[InstalledCertificate]) -> str:
     """Return what the CA made otherwise than was ordered, in words; empty where nothing."""
-    if not any(
-        one.must_staple_is_settled and one.facts and not is_as_wished(domain, [one.facts])
-        for one in live
-    ):
-        return ""
-    if domain.must_staple:
-        return "the CA has left out must-staple, which MDMustStaple asks for"
-    return "the CA has put in must-staple, which MDMustStaple does not ask for"
+    notes = []
+    for one in live:
+        if one.must_staple_is_settled and one.facts and not is_as_wished(domain, [one.facts]):
+            verb = "left out" if domain.must_staple else "put in"
+            notes.append(f"the CA has {verb} must-staple against MDMustStaple")
+        if one.window_is_settled and one.facts:
+            window, default = domain.renew_window, DEFAULT_RENEW_WINDOW
+            notes.append(f"MDRenewWindow {window} is as long as it lives, so {default} is taken")
+    return "; ".join(dict.fromkeys(notes))
 
 
 NOT_SERVING = frozenset(
@@ -275,9 +279,14 @@ def needs_enrolling(reasons: tuple[Reason, ...]) -> bool:
     return any(reason in NOT_SERVING for reason in reasons)
 
 
-def renews_at(domain: ManagedDomain, facts: CertificateFacts) -> datetime:
-    """Return when the renewal window of a certificate opens."""
-    return domain.renew_window.opens(facts.not_before, facts.not_after)
+def renews_at(domain: ManagedDomain, facts: CertificateFacts, *, settled: bool = False) -> datetime:
+    """Return when the renewal window of a certificate opens.
+
+    mod_md renews without end where the window is as long as the certificate lives; we do so once,
+    and take the default then (`settled`).
+    """
+    window = DEFAULT_RENEW_WINDOW if settled else domain.renew_window
+    return window.opens(facts.not_before, facts.not_after)
 
 
 def renewal_time(domain: ManagedDomain, certificate: InstalledCertificate) -> datetime:
@@ -287,7 +296,7 @@ def renewal_time(domain: ManagedDomain, certificate: InstalledCertificate) -> da
     """
     if certificate.facts is None:
         raise ValueError("there is no certificate to renew")
-    opens = renews_at(domain, certificate.facts)
+    opens = renews_at(domain, certificate.facts, settled=certificate.window_is_settled)
     return min(opens, certificate.suggested or opens)
 
 
@@ -343,7 +352,8 @@ def is_urgent(domain: ManagedDomain, live: tuple[InstalledCertificate, ...], now
     for certificate in live:
         facts = certificate.facts
         if facts is not None:
-            left = facts.not_after - renews_at(domain, facts)
+            settled = certificate.window_is_settled
+            left = facts.not_after - renews_at(domain, facts, settled=settled)
             if now >= facts.not_after - left / 4:
                 return True
     return False

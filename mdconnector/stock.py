@@ -152,15 +152,16 @@ def judge(stock: Stock) -> Stock:
 def _with_memory(stock: Stock, certificate: InstalledCertificate) -> InstalledCertificate:
     """Add to a live certificate what is remembered of it."""
     facts, record = certificate.facts, stock.record
-    if facts is None or not (record.renewal_info or record.settled_digest):
+    if not (record.renewal_info or record.settled_digest or record.settled_window):
         return certificate
-    is_settled = record.settled_digest == digest_of(stock.domain)
-    info = record.renewal_info.get(facts.ari_id)
+    is_settled = bool(record.settled_digest) and record.settled_digest == digest_of(stock.domain)
+    info = record.renewal_info.get(facts.ari_id) if facts else None
     heeded = info if is_open_to_suggestions(stock.domain) else None
     return replace(
         certificate,
         suggested=heeded.chosen if heeded else None,
         must_staple_is_settled=is_settled,
+        window_is_settled=record.settled_window == str(stock.domain.renew_window),
     )
 
 

@@ -32,6 +32,7 @@ from mdconnector.renewal import (
     digest_of,
     heed,
     is_comfortable,
+    is_expiring,
     is_to_be_asked_about,
     is_urgent,
     needs_enrolling,
@@ -306,6 +307,71 @@ def test_a_week_that_the_ca_asked_for_does_not_lengthen_our_own_delays() -> None
     assert next_of(asked) == NOW + 7 * DAY
     again = fail(asked, NOW + 7 * DAY)
     assert next_of(again) - (NOW + 7 * DAY) == timedelta(seconds=60)
+
+
+# --- short lives ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("life_days", "renewed_with", "urgent_with", "warned_with"),
+    [(199, 65.67, 16.42, 19.9), (100, 33, 8.25, 10), (47, 15.51, 3.88, 4.7), (6, 1.98, 0.495, 0.6)],
+)
+def test_windows_shrink_with_the_life_of_a_certificate(
+    life_days: float, renewed_with: float, urgent_with: float, warned_with: float
+) -> None:
+    def live(days_left: float) -> tuple[InstalledCertificate, ...]:
+        return (installed(facts(age_days=life_days - days_left, life_days=life_days)),)
+
+    def is_due(days_left: float) -> bool:
+        return isinstance(decide(*live(days_left)), Due)
+
+    assert (is_due(renewed_with * 1.01), is_due(renewed_with * 0.99)) == (False, True)
+    for days_left, is_so in ((urgent_with * 1.01, False), (urgent_with * 0.99, True)):
+        assert is_urgent(DOMAIN, live(days_left), NOW) is is_so
+    for days_left, is_so in ((warned_with * 1.01, False), (warned_with * 0.99, True)):
+        assert is_expiring(DOMAIN, live(days_left), NOW) is is_so
+
+
+@pytest.mark.parametrize("error_class", list(ErrorClass))
+@pytest.mark.parametrize("life_days", [6, 47])
+def test_a_short_life_leaves_several_tries_before_its_end(
+    life_days: int, error_class: ErrorClass
+) -> None:
+    start = facts(age_days=0, life_days=life_days)
+    now, attempt, tries = start.not_after - 0.33 * life_days * DAY, Attempt(), 0
+    while now < start.not_after:
+        attempt = after_failure(
+            attempt,
+            DOMAIN,
+            (installed(start),),
+            error=LastError("connection", "no answer", None, now),
+            error_class=error_class,
+            retry_delay=timedelta(seconds=30),
+        )
+        now, tries = next_of(attempt), tries + 1
+    assert tries >= 4
+
+
+def test_a_window_as_long_as_a_six_day_certificate_lives_renews_it_once_and_not_without_end() -> (
+    None
+):
+    domain = replace(DOMAIN, renew_window=Window.parse("30d"))
+    fresh = installed(facts(age_days=0, life_days=6))
+    assert isinstance(decide(fresh, domain=domain), Due)
+    settled = replace(fresh, window_is_settled=True)
+    decision = decide(settled, domain=domain)
+    assert isinstance(decision, Current)
+    assert decision.renew_at == NOW + 0.67 * 6 * DAY
+    staged = StagedSet(NOW, (facts(age_days=0, life_days=6),), is_ours=True)
+    waiting = decide(replace(installed(), window_is_settled=True), staged=staged, domain=domain)
+    assert isinstance(waiting, Staged)
+
+
+def test_must_staple_that_was_settled_is_no_reason() -> None:
+    domain = replace(DOMAIN, must_staple=True)
+    assert isinstance(decide(installed(facts()), domain=domain), Due)
+    settled = replace(installed(facts()), must_staple_is_settled=True)
+    assert isinstance(decide(settled, domain=domain), Current)
 
 
 # --- whom to ask ---------------------------------------------------------------------------------

@@ -94,6 +94,8 @@ class AttemptRecord:
     untold: UntoldRenewal | None = None
     settled_digest: str = ""
     """of a configuration whose MDMustStaple the CA did not heed"""
+    settled_window: str = ""
+    """a MDRenewWindow that was open already when the last set came"""
 
     def with_run(self, run: Run) -> AttemptRecord:
         """Return the record with one run more."""
@@ -177,6 +179,7 @@ def _render(record: AttemptRecord) -> dict[str, object]:
             "why": untold.why,
         },
         "settled_digest": record.settled_digest,
+        "settled_window": record.settled_window,
         "renewal_info": {
             ari_id: {
                 "ask_again": time_text(info.ask_again),
@@ -224,6 +227,7 @@ def _parse(fields: Fields) -> AttemptRecord:
         messages=MappingProxyType(_parse_times(fields.part("messages"))),
         untold=_parse_untold(fields.part("untold")),
         settled_digest=fields.optional_text("settled_digest") or "",
+        settled_window=fields.optional_text("settled_window") or "",
     )
 
 

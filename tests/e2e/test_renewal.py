@@ -146,6 +146,23 @@ def test_a_domain_in_its_window_is_renewed_with_a_new_key_and_the_old_set_archiv
     assert {one.name for one in archived.iterdir()} >= {"privkey.secp256r1.pem", "md.json"}
 
 
+def test_a_window_as_long_as_certificates_live_does_not_renew_them_without_end(
+    live_apache: Apache, hourly_ca: Pebble
+) -> None:
+    live_apache.write_site(NAMES[0], managed_site(NAMES[0], settings=WINDOW_IS_OPEN))
+    assert outcomes(run("renew", NAMES[0], "--json", config=live_apache.config)) == {
+        NAMES[0]: "renewed"
+    }
+    before = hourly_ca.certificates
+    again = run("renew", NAMES[0], "--json", config=live_apache.config)
+    assert outcomes(again) == {NAMES[0]: "staged"}
+    assert run("promote", NAMES[0], config=live_apache.config).exit_code == 0
+    live = run("renew", NAMES[0], "--json", config=live_apache.config)
+    assert outcomes(live) == {NAMES[0]: "current"}
+    assert "MDRenewWindow 2h is as long as it lives" in live.domain(NAMES[0])["detail"]
+    assert hourly_ca.certificates == before
+
+
 def test_enroll_leaves_a_domain_in_its_window_to_renew(
     live_apache: Apache, hourly_ca: Pebble
 ) -> None:

@@ -59,6 +59,7 @@ class Pebble:
         eab_keys: Mapping[str, str] | None = None,
         eab_required: bool = True,
         va_nosleep: bool = True,
+        va_sleep_seconds: int = 5,
         always_valid: bool = False,
         nonce_reject: int = 20,
         authz_reuse: int = 0,
@@ -95,6 +96,7 @@ class Pebble:
         }
         self._knobs = {
             "PEBBLE_VA_NOSLEEP": str(int(va_nosleep)),
+            "PEBBLE_VA_SLEEPTIME": str(va_sleep_seconds),
             "PEBBLE_VA_ALWAYS_VALID": str(int(always_valid)),
             "PEBBLE_WFE_NONCEREJECT": str(nonce_reject),
             "PEBBLE_AUTHZREUSE": str(authz_reuse),
@@ -107,7 +109,9 @@ class Pebble:
             f"Configured to reject {nonce_reject}% of good nonces",
             f"authz reuse for each identifier {authz_reuse}% of the time",
             f"Configured to show {orders_per_page} orders per page",
-            *(["Disabling random VA sleeps"] if va_nosleep else []),
+            "Disabling random VA sleeps"
+            if va_nosleep
+            else f"Setting maximum random VA sleep time to {va_sleep_seconds} seconds",
             *(["VA always returns valid"] if always_valid else []),
             *(
                 [f"Using custom DNS resolver for ACME challenges: {dns_server}"]

@@ -17,7 +17,7 @@ from mdconnector.store.tree import Store
 from tests.e2e.command import Finished, run
 from tests.e2e.estate import managed_site
 from tests.e2e.snapshot import snapshot
-from tests.parts import Apache, Canned, FaultingProxy, Pebble, Rule
+from tests.parts import Apache, Canned, FaultingProxy, Pebble, Rule, Substitute, free_port
 
 pytestmark = [pytest.mark.apache, pytest.mark.pebble]
 
@@ -283,3 +283,21 @@ def test_the_second_ca_takes_over_and_success_leads_back_to_the_first(
     again = run("renew", name, "--force", "--json", config=apache.config)
     assert (again.exit_code, first.certificates) == (0, 1), again.output
     assert {one["ca-url"] for one in accounts_of(apache).values()} == set(urls.split())
+
+
+def test_an_order_that_waits_at_the_second_ca_is_taken_up_there(
+    make_apache: Callable[..., Apache], proxy: FaultingProxy
+) -> None:
+    name, gone = NAMES[0], f"https://localhost:{free_port()}/dir"
+    lines = proxy.directives().replace(proxy.directory_url, f"{gone} {proxy.directory_url}")
+    apache = make_apache(sites={name: managed_site(name)}, main_extra=f"{lines}MDRetryFailover 1\n")
+    assert outcomes(run("renew", name, "--json", config=apache.config)) == {name: "failed"}
+    slow = Substitute(rb'"status":\s*"valid"', b'"status": "processing"')
+    proxy.rules.append(Rule(slow, path="/(my-order|finalize-order)/"))
+    waits = run("renew", name, "--wait", "0", "--json", config=apache.config)
+    assert outcomes(waits) == {name: "pending"}, waits.output
+    proxy.rules.clear()
+    proxy.requests.clear()
+    done = run("renew", name, "--json", config=apache.config)
+    assert outcomes(done) == {name: "enrolled"}, done.output
+    assert asked(proxy, NEW_ORDER) == 0

@@ -23,7 +23,7 @@ from mdconnector.acme.resources import (
     Order,
     OrderStatus,
 )
-from mdconnector.acme.session import Session
+from mdconnector.acme.session import REQUEST_DEADLINE_SECONDS, Session
 from mdconnector.authorities import Accounts, Clock
 from mdconnector.certificates import CertificateFacts, make_credential, make_csr, verify_set
 from mdconnector.challenges import (
@@ -51,8 +51,8 @@ from mdconnector.store.pending import OrderNote, Pending, open_order_urls
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
 
-# Sectigo finalizes for 45 s and more, and a request is waited for up to 240 s.
-LONGEST_FINALIZE = timedelta(minutes=10)
+# No request is waited for longer, and Sectigo finalizes for 45 s and more.
+LONGEST_FINALIZE = timedelta(seconds=REQUEST_DEADLINE_SECONDS)
 _ALIVE = frozenset({AuthorizationStatus.PENDING, AuthorizationStatus.VALID})
 _FOREIGN_ORDER = frozenset({401, 403, 404})
 

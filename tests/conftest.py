@@ -28,7 +28,11 @@ from tests.parts import (
     free_port,
 )
 
-_PROGRAMS = {"apache": ("apache2",), "pebble": ("pebble", "pebble-challtestsrv")}
+_PROGRAMS = {
+    "apache": ("apache2",),
+    "pebble": ("pebble", "pebble-challtestsrv"),
+    "strace": ("strace",),
+}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""})  # noqa: S104 - refused elsewhere
 
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from mdconnector import cli
@@ -164,7 +165,7 @@ class SitesBehindProxy(PlainSites):
 
 @contextlib.contextmanager
 def _short_times(more: Mapping[str, float]) -> Iterator[None]:
-    times = {
+    times: dict[str, Any] = {
         "RETRY_WAITS_SECONDS": SHORT_WAITS,
         "READ_TIMEOUT_SECONDS": SHORT_READ_TIMEOUT,
         "CONNECT_TIMEOUT_SECONDS": SHORT_READ_TIMEOUT,

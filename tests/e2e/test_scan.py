@@ -129,7 +129,8 @@ def test_verify_reads_with_the_defines_of_the_apache_that_runs(
     make_apache: Callable[..., Apache],
 ) -> None:
     apache = make_apache(sites={"shop": "<IfDefine X>\nMDomain a.test\n</IfDefine>\n"})
-    command = [apache.binary, "-D", "X", "-d", apache.root, "-f", apache.config, "-k", "start"]
+    places = ("-d", str(apache.root), "-f", str(apache.config))
+    command = [str(apache.binary), "-D", "X", *places, "-k", "start"]
     subprocess.run(command, env=apache.environment, check=True, timeout=60)
     wait_until(lambda: apache.is_running, "Apache to run")
     done = run("scan", "--verify", "--tree", config=apache.config)

@@ -25,7 +25,13 @@ from mdconnector.acme.resources import (
 )
 from mdconnector.acme.session import REQUEST_DEADLINE_SECONDS, Session
 from mdconnector.authorities import Accounts, Clock
-from mdconnector.certificates import CertificateFacts, make_credential, make_csr, verify_set
+from mdconnector.certificates import (
+    CLOCK_SLACK,
+    CertificateFacts,
+    make_credential,
+    make_csr,
+    verify_set,
+)
 from mdconnector.challenges import (
     ChallengeSite,
     ChallengeType,
@@ -96,6 +102,8 @@ class Wish:
     """the ARI ids of the certificates that new ones take the place of"""
     order_anew: bool = False
     """even though a complete set waits to be staged"""
+    despite_clock: bool = False
+    """even though this host's clock is not the CA's"""
 
 
 class Enrollment:
@@ -115,6 +123,7 @@ class Enrollment:
         self.domain = wish.domain
         self.ca_url = wish.ca_url
         self._live = wish.live
+        self._despite_clock = wish.despite_clock
         self._store = store
         self._accounts = accounts
         self._site = site
@@ -233,7 +242,28 @@ class Enrollment:
             return None
         return order
 
+    def _require_clock(self, session: Session) -> None:
+        """Order nothing by a clock that is wrong: it would renew all, or refuse what comes."""
+        told = session.ca_time()
+        if told is None or self._despite_clock:
+            return
+        now = self._clock()
+        if abs(now - told) <= CLOCK_SLACK:
+            return
+        error = CaError(
+            f"this host's clock is {'ahead of' if now > told else 'behind'} the one of "
+            f"{session.host} by more than an hour: it is {now:%Y-%m-%d %H:%M} UTC here and "
+            f"{told:%Y-%m-%d %H:%M} UTC there",
+            type="clock",
+            url=self.ca_url,
+            hint="set the clock ('timedatectl' shows it); to order by it all the same: "
+            "mdconnector renew NAME --force",
+        )
+        error.stops_account = True
+        raise error
+
     def _place(self, session: Session, account: Account, spec: KeySpec) -> Order:
+        self._require_clock(session)
         profile = self._profile(session)
         if self._pending.load_key(spec) is None:
             key = generate_key(spec)

@@ -37,6 +37,7 @@ from mdconnector.printable import printable
 from mdconnector.renewal import (
     Attempt,
     LastError,
+    Reason,
     after_failure,
     digest_of,
     is_as_wished,
@@ -162,6 +163,7 @@ def _enrollment(
         live=job.stock.serving,
         replaces=_replaced_by(job),
         order_anew=job.order_anew,
+        despite_clock=Reason.FORCED in job.reasons,
     )
     return Enrollment(
         wish,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from mdconnector.certificates import CertificateFacts
+from mdconnector.certificates import CLOCK_SLACK, CertificateFacts
 from mdconnector.errors import ErrorClass
 from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import DEFAULT_RENEW_WINDOW, ManagedDomain
@@ -197,11 +197,20 @@ def _backing_off(
 ) -> BackingOff | None:
     """Return what keeps the domain from being tried now: its own failure, or its account's hold."""
     own = attempt.next_try if attempt.digest == digest_of(domain) else None
+    if _is_of_the_future(attempt.last_error, now):
+        own = None
+    if hold is not None and _is_of_the_future(hold.error, now):
+        hold = None
     if hold is not None and hold.until > max(now, own or now):
         return BackingOff(reasons, hold.until, hold.error)
     if own is not None and own > now:
         return BackingOff(reasons, own, attempt.last_error)
     return None
+
+
+def _is_of_the_future(error: LastError | None, now: datetime) -> bool:
+    """Say whether an error was noted by a clock that was ahead: its times mean nothing now."""
+    return error is not None and error.at - now > CLOCK_SLACK
 
 
 def due_reasons(

@@ -194,6 +194,8 @@ class Response:
     retry_after_seconds: float | None
     has_declared_end: bool = True
     """its length was announced: it cannot have been cut off without a word"""
+    date: datetime | None = None
+    """the CA's clock"""
 
     def json(self, what: str) -> JsonObject:
         """Return the body as a JSON object. Raises CaProtocolError."""
@@ -286,6 +288,7 @@ def read_response(
         retry_after_seconds=parse_retry_after(
             header("retry-after"), now=_date_or_now(header("date"))
         ),
+        date=_http_date(header("date") or ""),
         has_declared_end="content-length" in headers or "transfer-encoding" in headers,
     )
 

@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from http import HTTPStatus
 from secrets import SystemRandom
 from typing import Self, TypeVar
@@ -104,6 +105,7 @@ class Session:
         self._nonces: list[str] = []
         self._failure: CaError | None = None
         self._has_answered = False
+        self._date: datetime | None = None
         self._unanswered_requests = 0
         self._silence: CaUnreachableError | None = None
         self._silence_ends_at = 0.0
@@ -219,6 +221,15 @@ class Session:
             return self._accepted(answer, purpose, kid=kid)
 
         return self._repeated(send, repeatable=repeatable)
+
+    def ca_time(self) -> datetime | None:
+        """Return what time it is by the CA's clock, None where it does not say.
+
+        It costs no request: a nonce is fetched where no answer has come yet, and kept.
+        """
+        if self._date is None:
+            self._keep_nonce(self._take_nonce())
+        return self._date
 
     def _remembered_directory(self) -> Directory | None:
         if self._remembered is None:
@@ -391,12 +402,16 @@ class Session:
         if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             self._has_answered = True
             self._unanswered_requests = 0
-        return read_response(
+        response = read_response(
             url=url,
             status=answer.status_code,
             headers={name: answer.headers.get_list(name) for name in answer.headers},
             body=content,
         )
+        if method != "GET":
+            # A directory may come from a cache, with the date of the day it went in.
+            self._date = response.date or self._date
+        return response
 
     def _read(self, answer: httpx.Response, *, max_bytes: int, ends_at: float) -> bytes:
         url = str(answer.request.url)

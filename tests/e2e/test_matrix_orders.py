@@ -12,7 +12,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ from tests.parts import (
 pytestmark = pytest.mark.pebble
 
 SECONDS_FOR_A_RUN = 60
+NONCE = r"^/nonce-plz$"
 EC_KEY = "privkey.secp256r1.pem"
 
 
@@ -170,6 +172,53 @@ def test_matrix_e5_clock_behind_every_certificate_renews_nothing(
     done = sites.here("renew", "--all", later=timedelta(days=days))
     assert (done.exit_code, proxy.requests) == (0, [])
     assert f"{PROVEN}: current: " in done.stdout
+
+
+def ca_clock(at: timedelta) -> Rule:
+    """Let the CA's clock show another time than ours."""
+    date = format_datetime(datetime.now(UTC) + at, usegmt=True)
+    return Rule(Substitute(b"^", b"", {"Date": date}), path=NONCE)
+
+
+@pytest.mark.parametrize("days", [-40, -1, 1, 40, 27000])
+def test_matrix_e5_nothing_is_ordered_by_a_clock_that_differs_from_the_ca_s(
+    sites: SitesBehindProxy, proxy: FaultingProxy, days: int
+) -> None:
+    """Not one of many domains, with one line for all."""
+    sites.add("second.example.org")
+    rule = ca_clock(timedelta())
+    proxy.expect(rule)
+    done = sites.here("renew", "--all", later=timedelta(days=days))
+    assert (done.exit_code, rule.hits >= 1, proxy.count(ORDER)) == (1, True, 0)
+    (line,) = done.stderr.splitlines()
+    assert " and 1 more: failed: " in line
+    word = "ahead of" if days > 0 else "behind"
+    assert f"this host's clock is {word} the one of localhost by more than an hour" in line
+    assert "timedatectl" in line
+    proxy.expect()
+    done = sites.here("renew", "--all", later=LATER)
+    assert done.exit_code == 0, "what was noted by the wrong clock keeps it waiting"
+    assert done.stdout.count(": enrolled: ") == 2
+
+
+def test_matrix_e5_small_difference_of_the_clocks_is_nothing(
+    sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    rule = ca_clock(timedelta(minutes=50))
+    proxy.expect(rule)
+    assert sites.here("renew", "--all").exit_code == 0
+    assert rule.hits == 1
+
+
+def test_matrix_e5_force_orders_by_the_clock_as_it_is(
+    sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    """It may be the CA's clock that is wrong."""
+    rule = ca_clock(timedelta(days=3))
+    proxy.expect(rule)
+    assert "the clock" in failure(sites.here("renew", PROVEN))
+    assert sites.here("renew", PROVEN, "--force").exit_code == 0
+    assert rule.hits == 2
 
 
 # --- F: authorizations and challenges -------------------------------------------------------------

@@ -391,22 +391,26 @@ def _take_stock_and_mend(
 ) -> tuple[tuple[Stock, ...], tuple[str, ...]]:
     """Finish what killed runs have begun, repair damaged live sets, and look at each domain.
 
-    Returns a line for each repair, and for each that could not be made.
+    Returns a line for each repair. What could not be mended is the trouble of its domain.
     """
     recovery = recover(store, configuration.domains, now)
-    lines = [*recovery.lines, *(str(error) for error in recovery.failures.values())]
+    lines, failures = list(recovery.lines), dict(recovery.failures)
     stocks = take_stock(store, domains, now, failover=configuration.retry_failover)
     damaged = [stock.domain for stock in stocks if any(one.fault for one in stock.live)]
-    if not damaged:
-        return stocks, tuple(lines)
     for domain in damaged:
         try:
             line = repair(store, domain, now)
+            lines += [line] if line else []
         except StoreError as error:
-            line = str(error)
-        lines += [line] if line else []
-    stocks = take_stock(store, domains, now, failover=configuration.retry_failover)
-    return stocks, tuple(lines)
+            failures.setdefault(domain.name, error)
+    if damaged:
+        stocks = take_stock(store, domains, now, failover=configuration.retry_failover)
+    named = {domain.name for domain in domains}
+    lines += (str(error) for name, error in failures.items() if name not in named)
+    troubled = tuple(
+        replace(stock, trouble=stock.trouble or failures.get(stock.domain.name)) for stock in stocks
+    )
+    return troubled, tuple(lines)
 
 
 def select(configuration: Configuration, names: Sequence[str]) -> tuple[ManagedDomain, ...]:

@@ -22,6 +22,7 @@ def shared_proxy(session_folder: Path) -> Iterator[FaultingProxy]:
             always_valid=True,
             nonce_reject=0,
             authz_reuse=100,
+            orders_per_page=1000,  # lost orders are looked for on twenty pages at most
             blocklist=["refused.example"],
         ) as ca,
         FaultingProxy(folder, ca) as proxy,

@@ -78,7 +78,10 @@ def split_words(text: str, limit: int | None = None) -> tuple[str, ...]:
 
 def expand_variables(text: str, lookup: Callable[[str], str | None]) -> str:
     """Replace each `${NAME}` that `lookup` knows; the result is not scanned again."""
-    return rejoined(_NAME_IN_BRACES.sub(lambda match: _known_or_literal(match, lookup), text))
+    # behind the last brace nothing can match, and each attempt would look through all of it
+    end = text.rfind("}") + 1
+    replaced = _NAME_IN_BRACES.sub(lambda match: _known_or_literal(match, lookup), text[:end])
+    return rejoined(replaced + text[end:])
 
 
 def _known_or_literal(match: re.Match[str], lookup: Callable[[str], str | None]) -> str:

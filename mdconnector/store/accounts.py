@@ -103,9 +103,8 @@ def save_account(store: Store, account: StoredAccount, key: PrivateKey) -> Store
 
     An account of the same URL that is there already is completed, not doubled.
     """
-    saved = _known_account(store, account)
-    if saved is None:
-        saved = _claim(store, account)
+    with store.numbering:
+        saved = _known_account(store, account) or _claim(store, account)
     with store.make_in_group(GROUP, saved.id) as folder:
         folder.write(ACCOUNT_FILE, render_account(saved), FILE_MODES[GROUP])
         folder.write(KEY_FILE, key_to_pem(key, store.passphrase()), FILE_MODES[GROUP])

@@ -13,6 +13,7 @@ import grp
 import os
 import secrets
 import stat
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -93,6 +94,8 @@ class Store:
         self.base = base
         self.owners = owners
         self.read_only = read_only
+        self.numbering = threading.Lock()
+        """held while the number of a new account is claimed: two CAs of one host want the same"""
         self._passphrase: bytes | None = None
 
     @classmethod

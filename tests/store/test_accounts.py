@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,22 @@ NEW = StoredAccount(
     eab_kid=EAB.kid,
     eab_hmac=EAB.hmac,
 )
+
+
+def test_accounts_of_one_host_that_are_saved_at_once_get_numbers_of_their_own(
+    store: Store,
+) -> None:
+    many = [
+        replace(NEW, url=f"https://acme.sectigo.com/acct/{n}", ca_url=f"{DIRECTORY}/{n}")
+        for n in range(40)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        saved = list(pool.map(lambda account: save_account(store, account, KEY), many))
+    assert len({account.id for account in saved}) == len(many)
+    for account in saved:
+        stored = load_account(store, account.id)
+        assert stored is not None
+        assert stored[0].url == account.url
 
 
 @pytest.fixture

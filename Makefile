@@ -10,13 +10,19 @@ HOMEDIR ?= /opt/mdconnector
 BINDIR  ?= /usr/local/bin
 CRONDIR ?= /etc/cron.d
 
-.PHONY: help test lint format demo bench parts install uninstall clean
+# How much the long runs try; MDCONNECTOR_DIFFERENTIAL_SEED begins elsewhere.
+DIFFERENTIAL_CONFIGS ?= 20000
+FUZZ_EXAMPLES ?= 20000
+
+.PHONY: help test lint format demo bench differential fuzz parts install uninstall clean
 
 help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
 	@echo 'make test       linters and all tests, on a real Apache and a real CA'
 	@echo 'make lint       linters and type checks alone'
 	@echo 'make bench      figures: requests, seconds, memory'
+	@echo 'make differential  $(DIFFERENTIAL_CONFIGS) odd configurations, read by us and by the installed httpd'
+	@echo 'make fuzz       $(FUZZ_EXAMPLES) texts for each reader: no traceback, nothing above 2 s'
 	@echo 'make install    into $(HOMEDIR), with the link in $(BINDIR) and the cron file'
 	@echo 'make uninstall  take these away again; the store is left alone'
 
@@ -39,6 +45,15 @@ demo: $(VENV)/.with-package
 
 bench: $(VENV)/.with-package
 	$(BIN)/python tests/bench.py
+
+differential: $(VENV)/.with-tools
+	MDCONNECTOR_REQUIRE_PARTS=1 MDCONNECTOR_DIFFERENTIAL_CONFIGS=$(DIFFERENTIAL_CONFIGS) \
+	  $(BIN)/pytest -n auto tests/httpd/test_against_httpd.py
+
+fuzz: $(VENV)/.with-tools
+	MDCONNECTOR_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -n auto \
+	  tests/httpd/test_fuzz.py tests/httpd/test_lexer.py tests/httpd/test_evaluator.py \
+	  tests/httpd/test_domains.py tests/httpd/test_vhosts.py tests/test_printable.py
 
 parts:
 	.ci/install-parts all $(PYTHON)

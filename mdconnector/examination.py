@@ -34,6 +34,8 @@ MOD_MD_WITH_SEVERAL_KEYS = (2, 3, 0)
 _BINDING = "mdexternalaccountbinding"
 _MODULE_VERSION = re.compile(rb"\0(\d+\.\d+\.\d+)(?:-[a-z0-9]+)?\0")
 _KEPT_FILES = 64
+_MD_DEPTH = 2
+"""a virtual host in an MD section, or the other way round"""
 
 
 def examine_disk(
@@ -66,15 +68,15 @@ class _MdLines:
 
 def _md_lines(directives: Iterable[Directive]) -> _MdLines:
     found = _MdLines()
-    _gather(directives, found)
+    _gather(directives, found, depth=0)
     return found
 
 
-def _gather(directives: Iterable[Directive], found: _MdLines) -> None:
+def _gather(directives: Iterable[Directive], found: _MdLines, *, depth: int) -> None:
     for directive in directives:
         is_md = directive.name[:2].lower() == "md"
-        if directive.children and (is_md or directive.key == "virtualhost"):
-            _gather(directive.children, found)
+        if depth < _MD_DEPTH and directive.children and (is_md or directive.key == "virtualhost"):
+            _gather(directive.children, found, depth=depth + 1)
         if not is_md or directive.is_section:
             continue
         key = directive.key

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.parts import (
     Apache,
@@ -27,6 +28,11 @@ from tests.parts import (
     find_program,
     free_port,
 )
+
+_FUZZ_EXAMPLES = os.environ.get("MDCONNECTOR_FUZZ_EXAMPLES")
+if _FUZZ_EXAMPLES:
+    settings.register_profile("fuzz", max_examples=int(_FUZZ_EXAMPLES), print_blob=True)
+    settings.load_profile("fuzz")
 
 _PROGRAMS = {
     "apache": ("apache2",),

@@ -106,8 +106,9 @@ class _Draft:
         return self.names[0]
 
     def contains(self, name: str) -> bool:
-        """mod_md: md_core.c, md_contains."""
-        return any(name_covers(pattern, name) for pattern in self.names)
+        """Say whether a name, in lower case, is covered (mod_md: md_core.c, md_contains)."""
+        names = self.at_of_name
+        return name in names or f"*.{name.partition('.')[2]}" in names
 
 
 @dataclass(slots=True)

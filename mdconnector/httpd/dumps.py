@@ -73,13 +73,18 @@ def parse_config_dump(text: str) -> Iterator[DumpedDirective]:
             yield DumpedDirective(depth, name.lower(), args, file, int(number[2]))
 
 
-def dumped(directives: Iterable[Directive], depth: int = 0) -> Iterator[DumpedDirective]:
-    """Yield a tree as mod_info would print it."""
-    for one in directives:
+def dumped(directives: Iterable[Directive]) -> Iterator[DumpedDirective]:
+    """Yield a tree as mod_info would print it, however deep it is."""
+    open_sections = [iter(directives)]
+    while open_sections:
+        one = next(open_sections[-1], None)
+        if one is None:
+            open_sections.pop()
+            continue
         name = f"<{one.name}" if one.is_section else one.name
-        args = one.args + one.tail
+        depth, args = len(open_sections) - 1, one.args + one.tail
         yield DumpedDirective(depth, name.lower(), args, one.origin.dump_name, one.dump_line)
-        yield from dumped(one.children, depth + 1)
+        open_sections.append(iter(one.children))
 
 
 def parse_vhosts_dump(text: str) -> Iterator[DumpedVhost]:

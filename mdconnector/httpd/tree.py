@@ -12,6 +12,8 @@ from mdconnector.httpd.lexer import lower_ascii
 from mdconnector.outcomes import TreeEntry
 
 MASK = "***"
+MAX_DEPTH = 100
+"""deeper than anybody nests sections; JSON of any depth could not be written, nor be read"""
 
 
 def is_secret(name: str) -> bool:
@@ -19,20 +21,29 @@ def is_secret(name: str) -> bool:
     return lower_ascii(name).lstrip("<").startswith("mdext")
 
 
-def tree_of(directives: Iterable[Directive]) -> tuple[TreeEntry, ...]:
+def tree_of(directives: Iterable[Directive], depth: int = 0) -> tuple[TreeEntry, ...]:
     """Return a tree of directives as it may be shown."""
-    return tuple(map(_entry, directives))
+    return tuple(_entry(directive, depth) for directive in directives)
 
 
-def _entry(directive: Directive) -> TreeEntry:
+def _entry(directive: Directive, depth: int) -> TreeEntry:
     args, words = directive.args, directive.words
     if is_secret(directive.name):
         args, words = MASK, (MASK,)
+    children = directive.children
     return TreeEntry(
         name=directive.name,
         args=args,
         words=words,
         at=directive.at,
         is_section=directive.is_section,
-        children=tree_of(directive.children),
+        children=tree_of(children, depth + 1)
+        if depth < MAX_DEPTH
+        else tuple(_left_out(child) for child in children[:1]),
     )
+
+
+def _left_out(directive: Directive) -> TreeEntry:
+    """Return what stands for all that is nested too deeply to be shown."""
+    words = ("deeper", "sections", "are", "not", "shown")
+    return TreeEntry("#", " ".join(words), words, directive.at, is_section=False, children=())

@@ -501,10 +501,15 @@ def is_pattern(alias: str) -> bool:
 
 
 def pattern_expression(pattern: str) -> re.Pattern[str]:
-    """Return the expression for a pattern of ServerAlias; `*` matches dots too."""
-    parts = {"*": ".*", "?": "."}
-    text = "".join(parts.get(character) or re.escape(character) for character in pattern)
-    return re.compile(text, re.IGNORECASE | re.DOTALL)
+    """Return the expression for a pattern of ServerAlias; `*` matches dots too.
+
+    What stands between two stars is looked for once, from the left: that never misses a match, and
+    never takes long.
+    """
+    first, *rest = (re.escape(part).replace("\\?", ".") for part in pattern.split("*"))
+    between = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
+    last = f".*{rest[-1]}" if rest else ""
+    return re.compile(first + between + last, re.IGNORECASE | re.DOTALL)
 
 
 class VhostNames:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mdconnector.httpd.vhosts import matches_vhost, parse_address
+from mdconnector.httpd.vhosts import matches_vhost, parse_address, pattern_expression
 from mdconnector.managed_domain import Address, VirtualHost
 from tests.httpd.trees import MAIN, servers
 
@@ -261,6 +263,19 @@ def test_comment_of_its_own_is_no_alias() -> None:
 def test_ordinary_vhost_has_no_finding() -> None:
     text = "Listen 443\n<VirtualHost *:443>\nServerName a.example.org\nSSLEngine on\n</VirtualHost>"
     assert servers(text).findings == ()
+
+
+@given(st.text("ab*?.", max_size=8), st.text("abA.", max_size=10))
+def test_pattern_matches_as_one_tries_all_ways(pattern: str, name: str) -> None:
+    def matches(pattern: str, name: str) -> bool:
+        if not pattern:
+            return not name
+        if pattern[0] == "*":
+            return matches(pattern[1:], name) or (bool(name) and matches(pattern, name[1:]))
+        is_first = name[:1].lower() == pattern[0] or (pattern[0] == "?" and bool(name))
+        return is_first and matches(pattern[1:], name[1:])
+
+    assert bool(pattern_expression(pattern).fullmatch(name)) is matches(pattern, name)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""Figures, printed and not judged: requests per certificate, seconds per hundred, idle runs.
+"""Figures, printed and not judged: requests per certificate, seconds per hundred, idle runs, scans.
 
-`make bench`, or `python tests/bench.py [IDLE_DOMAINS…]`. Everything is the real command in its own
+`make bench`, or `python tests/bench.py [DOMAINS…]`. Everything is the real command in its own
 process against a Pebble on loopback; no Apache runs, and the CA takes every challenge as answered.
+Beside each scan stands what Apache's own `-t` takes for the same files, one after the other.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.parts import Pebble, Request
+from tests.parts import Pebble, Request, find_program
+from tests.parts.apache import MODULES_FOLDER
 
 SITE = """\
 MDomain {name}
@@ -47,12 +49,13 @@ class Run:
     peak_mebibytes: float
 
 
-def main(idle_counts: list[int]) -> None:
+def main(counts: list[int]) -> None:
     """Print all figures."""
     with temporary_folder() as folder:
         print_requests(folder)
         print_enrollments(folder)
-        print_idle_runs(folder, idle_counts)
+        print_idle_runs(folder, counts)
+        print_scans(folder, [count for count in counts if count > 1])
 
 
 def print_requests(folder: Path) -> None:
@@ -101,6 +104,84 @@ def print_idle_runs(folder: Path, counts: list[int]) -> None:
         print(f"  {count:6} domains           {best:.2f} s, {peak:.0f} MiB at most")
 
 
+def print_scans(folder: Path, counts: list[int]) -> None:
+    """Time and weigh `scan --json`, and Apache's own test of the same files."""
+    print("scan --json, and apache2 -t on the same files")
+    for count in counts:
+        main_file = make_tree(folder / f"scan-{count}", count)
+        scan = [sys.executable, "-m", "mdconnector", "scan", "--json", "--config", str(main_file)]
+        test = [find_program("apache2"), "-d", str(main_file.parent), "-f", str(main_file), "-t"]
+        print(f"  {count:6} sites             {best_of(scan)}; apache2 -t: {best_of(test)}")
+
+
+def best_of(command: list[str]) -> str:
+    """Return the least seconds and the most memory of three runs."""
+    runs = [measure(command) for _ in range(3)]
+    seconds = min(measured.seconds for measured in runs)
+    return f"{seconds:.2f} s, {max(measured.peak_mebibytes for measured in runs):.0f} MiB at most"
+
+
+MODULES = ("mpm_event", "authz_core", "socache_shmcb", "alias", "headers", "rewrite", "ssl", "md")
+MAIN = """\
+ServerRoot "{root}"
+DefaultRuntimeDir run
+PidFile run/httpd.pid
+ErrorLog error.log
+Listen 127.0.0.1:4
+Listen 127.0.0.1:5 https
+ServerName main.invalid
+{modules}
+MDRenewMode manual
+MDCertificateAuthority https://localhost:1/dir
+MDCertificateAgreement accepted
+MDContactEmail hostmaster@example.org
+IncludeOptional sites-enabled/*.conf
+"""
+FULL_SITE = """\
+MDomain {name}
+<VirtualHost *:4>
+    ServerName {name}
+    ServerAlias www.{name}
+    DocumentRoot {root}
+    Redirect permanent / https://{name}/
+</VirtualHost>
+<IfModule mod_ssl.c>
+<VirtualHost *:5>
+    ServerName {name}
+    ServerAlias www.{name}
+    ServerAdmin admin@{name}
+    DocumentRoot {root}
+    SSLEngine on
+    Header always set Strict-Transport-Security "max-age=31536000"
+    <Directory {root}>
+        Options -Indexes
+        AllowOverride None
+        Require all granted
+    </Directory>
+    # an old address
+    RewriteEngine on
+    RewriteRule ^/old/(.*)$ /new/$1 [R=301,L]
+    ErrorLog {root}/error.log
+</VirtualHost>
+</IfModule>
+"""
+
+
+def make_tree(root: Path, count: int) -> Path:
+    """Write a main file and one file for each site, with what sites ordinarily say."""
+    (root / "sites-enabled").mkdir(parents=True)
+    (root / "run").mkdir()
+    modules = "\n".join(
+        f"LoadModule {name}_module {MODULES_FOLDER}/mod_{name}.so" for name in MODULES
+    )
+    main_file = root / "apache2.conf"
+    main_file.write_text(MAIN.format(root=root, modules=modules))
+    for number in range(count):
+        site = FULL_SITE.format(name=name_of(number), root=root)
+        (root / "sites-enabled" / f"{number:05}.conf").write_text(site)
+    return main_file
+
+
 IDLE = """\
 MDCertificateAuthority https://localhost:1/dir
 MDCertificateAgreement accepted
@@ -111,15 +192,22 @@ MDPrivateKeys secp256r1
 
 def run(sites: Path, *arguments: str) -> Run:
     """Run the command on a folder of sites; it must exit 0."""
-    begin = time.perf_counter()
+    return measure([sys.executable, "-m", "mdconnector", "--sites", str(sites), "-q", *arguments])
+
+
+def measure(command: list[str]) -> Run:
+    """Run a command without its output; it must exit 0."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent)}
-    command = [sys.executable, "-m", "mdconnector", "--sites", str(sites), "-q", *arguments]
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
+    begin = time.perf_counter()
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(child.pid, 0)
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
     seconds = time.perf_counter() - begin
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise SystemExit(f"{' '.join(arguments)} exited {child.returncode}")
+        raise SystemExit(f"{' '.join(command)} exited {child.returncode}\n{said}")
     return Run(seconds, usage.ru_maxrss / 1024)
 
 

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from mdconnector.errors import HttpdError
+from mdconnector.httpd.dumps import parse_refusal
 from mdconnector.httpd.programs import PROGRAM_PATH, Finished, run_program, split_command
 from mdconnector.printable import printable
 
@@ -41,7 +42,6 @@ _EXECUTABLE_NAME = re.compile(r"(?:apache2|httpd)(?:[.-][a-z0-9]+)?")
 _DELETED = " (deleted)"
 _OPTIONS_WITH_VALUE = frozenset("CcDdEefk")
 _OPTIONS_THAT_COUNT = frozenset("CcDdf")
-_SYNTAX_ERROR = re.compile(r"Syntax error on line (\d+) of ([^\n]+?):?\s*\n\s*([^\n]*)")
 _RUN_PID_FILE = re.compile(r'^PidFile: "(.*)"$', re.MULTILINE)
 _MAX_PID_FILE_BYTES = 64
 _START_SLACK_SECONDS = 2.0
@@ -191,11 +191,10 @@ def config_test(running: RunningHttpd, *, limit_seconds: float = CONFIG_TEST_SEC
         return ConfigTest(ok=True, output=printable(finished.output))
     if finished.exit_code is None:
         return ConfigTest(ok=False, output=f"no answer within {limit_seconds:.0f} s")
-    blamed = _SYNTAX_ERROR.search(finished.output)
-    if blamed is None:
+    refusal = parse_refusal(finished.output)
+    if refusal.at is None:
         return ConfigTest(ok=False, output=printable(finished.output))
-    at = printable(f"{blamed[2]}:{blamed[1]}")
-    return ConfigTest(ok=False, output=printable(blamed[3] or blamed[0]), at=at)
+    return ConfigTest(ok=False, output=printable(refusal.message), at=printable(refusal.at))
 
 
 def is_idle_now(running: RunningHttpd) -> bool:

@@ -158,6 +158,17 @@ def test_the_configuration_test_names_the_line(apache: Apache) -> None:
     assert tested.output.startswith("Invalid command 'NoSuchDirective'")
 
 
+def test_the_configuration_test_names_the_innermost_of_included_files(apache: Apache) -> None:
+    inner = apache.write_site("inner.inc", "\nInclude /no/such/file\n")
+    apache.write_site("outer", f"Include {inner}\n")
+
+    with found(apache) as running:
+        tested = config_test(running)
+
+    assert tested.at == f"{inner}:2"
+    assert tested.output.startswith("Could not open configuration file /no/such/file")
+
+
 def test_the_configuration_test_takes_the_parents_own_arguments_and_environment(
     make_apache: MakeApache,
 ) -> None:

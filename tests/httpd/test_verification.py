@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mdconnector.httpd import verification
 from mdconnector.httpd.configuration import Configuration, load_configuration
 from mdconnector.httpd.verification import verify
 from mdconnector.managed_domain import Finding
@@ -243,6 +244,17 @@ def test_other_addresses_are_told(tmp_path: Path) -> None:
 def test_what_we_call_an_error_and_apache_takes_is_told(tmp_path: Path) -> None:
     ours = CONFIGURATION.replace("ServerName b.test", "ServerName b.test\n</Nothing>")
     assert "verify-accepted" in [code for code, _ in told(tmp_path, ours=ours)]
+
+
+def test_without_mod_info_virtual_hosts_alone_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "_MODULE_FOLDERS", (str(tmp_path),))
+    ours = CONFIGURATION.replace("LoadModule info_module modules/mod_info.so", "")
+    assert [code for code, _ in told(tmp_path, ours=ours)] == ["verify-vhosts-only"]
+
+    (tmp_path / "mod_info.so").touch()
+    assert told(tmp_path, ours=ours) == []
 
 
 def test_another_order_is_told(tmp_path: Path) -> None:

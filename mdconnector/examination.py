@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from mdconnector.certificates import facts_of, read_leaf
+from mdconnector.certificates import read_leaf
 from mdconnector.errors import CertificateError, StoreError
 from mdconnector.hooks import refusal, who_else_writes
 from mdconnector.httpd.configuration import Configuration
@@ -292,7 +292,7 @@ def _expired_file(pair: Pair, content: bytes, live: Path, now: datetime) -> Iter
     if path.name.startswith("fallback-"):
         return
     try:
-        not_after = facts_of(read_leaf(content)).not_after
+        not_after = read_leaf(content).not_valid_after_utc
     except CertificateError:
         return
     if not_after < now:
@@ -323,6 +323,8 @@ def _live_set(
 ) -> Iterator[Finding]:
     """Yield what is wrong with the live set of a domain where Apache does not open it itself."""
     folder = store.path / "domains" / domain.name
+    if all(str(folder / spec.pubcert_name) in opened for spec in domain.key_specs):
+        return
     try:
         installed = read_live(store, domain)
     except StoreError as error:

@@ -136,7 +136,8 @@ def _broken_pair(
 def read_configured(path: str) -> bytes:
     """Read a file that Apache's configuration names, without ever waiting for a FIFO."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", path)
-        return file.read(MAX_CONFIGURED_FILE_BYTES)
+        return file.read(min(status.st_size, MAX_CONFIGURED_FILE_BYTES)) or b""

@@ -1,8 +1,8 @@
-"""The command line: options to arguments, results to stdout, errors to stderr, one exit code.
+"""The command line: options to arguments, errors to one exit code.
 
-Rules: stdout carries the result, stderr everything else. What a command does not need is not
-imported: --version needs click alone, rich comes only to a terminal, httpx and josepy only to
-talk to a CA. Whatever is not an MdConnectorError is a bug of ours and shows its traceback.
+Rules: what a command does not need is not imported: --version needs click alone, rich comes only
+to a terminal, httpx and josepy only to talk to a CA. Whatever is not an MdConnectorError is a bug
+of ours and shows its traceback.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import update_wrapper
 from pathlib import Path
@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mdconnector import __version__
+from mdconnector import __version__, output
 from mdconnector.errors import MdConnectorError, UsageError
 
 if TYPE_CHECKING:
     from mdconnector.httpd.configuration import Configuration
-    from mdconnector.outcomes import Result
     from mdconnector.planning import Command
-    from mdconnector.report import Style
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _Function = Callable[..., Any]
@@ -170,7 +168,7 @@ def scan(names: tuple[str, ...], *, shows_tree: bool, verifies: bool, **options:
     configuration = _loader(options)()
     httpd = commands.httpd_to_ask(configuration, options["httpd"]) if verifies else None
     result = commands.scan(configuration, names, _now(), shows_tree=shows_tree, asked_httpd=httpd)
-    _finish(result, options, as_json=options["as_json"])
+    output.finish(result, options, as_json=options["as_json"])
 
 
 @program.command(context_settings=HELP)
@@ -236,9 +234,9 @@ def _order_certificates(command: Command, *, splay: float = 0, **arguments: Any)
             lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
         ),
         clock=_now,
-        say=_say(arguments),
+        say=output.sayer(arguments),
     )
-    _finish(result, arguments, as_json=arguments["as_json"])
+    output.finish(result, arguments, as_json=arguments["as_json"])
 
 
 @program.command(context_settings=HELP)
@@ -277,9 +275,9 @@ def promote(**arguments: Any) -> None:
         force=arguments["force"],
         lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
         clock=_now,
-        say=_say(arguments),
+        say=output.sayer(arguments),
     )
-    _finish(result, arguments, as_json=arguments["as_json"])
+    output.finish(result, arguments, as_json=arguments["as_json"])
 
 
 @program.command(context_settings=HELP)
@@ -296,7 +294,7 @@ def status(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from mdconnector import commands
 
     configuration = _loader(options)()
-    _finish(commands.status(configuration, names, _now()), options, as_json=as_json)
+    output.finish(commands.status(configuration, names, _now()), options, as_json=as_json)
 
 
 def _require_selection(command: str, names: tuple[str, ...], everything: bool) -> None:
@@ -312,7 +310,7 @@ def _loader(options: dict[str, Any]) -> Callable[[], Configuration]:
     from mdconnector import commands
 
     logging.basicConfig(format="mdconnector: %(levelname)s: %(message)s")
-    say = _say(options)
+    say = output.sayer(options)
 
     def load() -> Configuration:
         places = {name: options[name] for name in ("config", "sites", "store", "httpd")}
@@ -330,76 +328,6 @@ def _lock_wait(given: float | None, names: tuple[str, ...]) -> float:
     return 60 if names or sys.stderr.isatty() else 0
 
 
-def _say(options: dict[str, Any]) -> Callable[[str], None]:
-    """Return where remarks go while a command is at work: to stderr, or nowhere under -q."""
-    if options["quiet"]:
-        return lambda _: None
-    return lambda text: _write(sys.stderr, f"mdconnector: {text}\n")
-
-
-def _finish(result: Result, options: dict[str, Any], *, as_json: bool) -> NoReturn:
-    from mdconnector import report
-
-    style = report.Style(
-        as_json=as_json,
-        quiet=options["quiet"],
-        verbose=options["verbose"],
-        terminal=sys.stdout.isatty() and os.environ.get("TERM") != "dumb",
-        color=not (options["no_color"] or "NO_COLOR" in os.environ),
-    )
-    _print(result, style)
-    _journal(report.journal_lines(result))
-    sys.exit(result.exit_code)
-
-
-def _journal(lines: Sequence[str]) -> None:
-    """Write one line for each change and failure to the system's log, with an id for the run."""
-    if not lines:
-        return
-    import secrets
-    import syslog
-
-    run_id = secrets.token_hex(4)
-    syslog.openlog("mdconnector", syslog.LOG_PID, syslog.LOG_DAEMON)
-    for line in lines:
-        syslog.syslog(syslog.LOG_NOTICE, f"[{run_id}] {line}")
-
-
-def _print(result: Result, style: Style) -> None:
-    from mdconnector import report
-
-    if style.terminal and not style.as_json and not style.quiet:
-        from mdconnector import terminal
-
-        terminal.show(result, style)
-    else:
-        _write(sys.stdout, report.render(result, style))
-    if not style.as_json:
-        _write(sys.stderr, report.render_failures(result, style))
-
-
-def _write(stream: Any, text: str) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        # The reader has gone; what was done is done, and the exit code still tells it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _report_error(error: MdConnectorError, arguments: list[str]) -> int:
-    from mdconnector import report
-
-    command = next((word for word in arguments if word in program.commands), None)
-    if "--json" in arguments:
-        _write(sys.stdout, report.render_error(error, command))
-    elif not report.is_silent(error, quiet=bool({"-q", "--quiet"} & set(arguments))):
-        _write(sys.stderr, report.describe_error(error))
-    if error.exit_code not in {2, 75}:
-        _journal([str(error)])
-    return error.exit_code
-
-
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     # Killed by a signal is an end like any other: the next run takes up what this one left.
@@ -409,15 +337,19 @@ def main() -> NoReturn:
     try:
         code = program.main(arguments, prog_name="mdconnector", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        _write(sys.stderr, f"{error.format_message()}\n")
+        output.write(sys.stderr, f"{error.format_message()}\n")
         code = error.exit_code
     except click.ClickException as error:
         hint = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         usage = UsageError(error.format_message(), hint=f"type '{hint or 'mdconnector'} -h'")
-        code = _report_error(usage, arguments)
+        code = output.report_error(usage, _command_in(arguments), arguments)
     except MdConnectorError as error:
-        code = _report_error(error, arguments)
+        code = output.report_error(error, _command_in(arguments), arguments)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _command_in(arguments: list[str]) -> str | None:
+    return next((word for word in arguments if word in program.commands), None)
 
 
 def _now() -> datetime:

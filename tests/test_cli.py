@@ -130,7 +130,7 @@ def test_version_imports_nothing_but_click() -> None:
     assert (done.returncode, done.stdout) == (0, f"mdconnector, version {__version__}\n")
     loaded = set(done.stderr.split())
     ours = {module for module in loaded if module.split(".")[0] == "mdconnector"}
-    assert ours == {"mdconnector", "mdconnector.cli", "mdconnector.errors"}
+    assert ours == {"mdconnector", "mdconnector.cli", "mdconnector.errors", "mdconnector.output"}
     foreign = {"cryptography", "josepy", "httpx", "rich", "h11", "ssl"}
     assert not foreign & {module.split(".")[0] for module in loaded}
     assert "click" in loaded

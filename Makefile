@@ -14,7 +14,7 @@ CRONDIR ?= /etc/cron.d
 DIFFERENTIAL_CONFIGS ?= 20000
 FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help test lint format demo bench differential fuzz parts install uninstall clean
+.PHONY: help test lint format demo bench differential fuzz torture parts install uninstall clean
 
 help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench      figures: requests, seconds, memory'
 	@echo 'make differential  $(DIFFERENTIAL_CONFIGS) odd configurations, read by us and by the installed httpd'
 	@echo 'make fuzz       $(FUZZ_EXAMPLES) texts for each reader: no traceback, nothing above 2 s'
+	@echo 'make torture    every fault by the thousand, into docs/reliability-report.md (FIGURES=…: some)'
 	@echo 'make install    into $(HOMEDIR), with the link in $(BINDIR) and the cron file'
 	@echo 'make uninstall  take these away again; the store is left alone'
 
@@ -54,6 +55,9 @@ fuzz: $(VENV)/.with-tools
 	MDCONNECTOR_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -n auto \
 	  tests/httpd/test_fuzz.py tests/httpd/test_lexer.py tests/httpd/test_evaluator.py \
 	  tests/httpd/test_domains.py tests/httpd/test_vhosts.py tests/test_printable.py
+
+torture: $(VENV)/.with-tools
+	$(BIN)/python -m tests.torture $(FIGURES)
 
 parts:
 	.ci/install-parts all $(PYTHON)

@@ -163,11 +163,13 @@ def scan(names: tuple[str, ...], *, shows_tree: bool, verifies: bool, **options:
     mdconnector scan shop.example.org --json
     mdconnector scan --tree
     """
-    from mdconnector import commands
+    from mdconnector.commands.scan import httpd_to_ask, scan_configuration
 
     configuration = _loader(options)()
-    httpd = commands.httpd_to_ask(configuration, options["httpd"]) if verifies else None
-    result = commands.scan(configuration, names, _now(), shows_tree=shows_tree, asked_httpd=httpd)
+    httpd = httpd_to_ask(configuration, options["httpd"]) if verifies else None
+    result = scan_configuration(
+        configuration, names, _now(), shows_tree=shows_tree, asked_httpd=httpd
+    )
     output.finish(result, options, as_json=options["as_json"])
 
 
@@ -210,7 +212,7 @@ def renew(splay: float, **arguments: Any) -> None:
 
 
 def _order_certificates(command: Command, *, splay: float = 0, **arguments: Any) -> None:
-    from mdconnector import commands
+    from mdconnector.commands.order import order_what_is_due, splay_of_this_machine
     from mdconnector.planning import Rules
 
     names, everything = arguments["names"], arguments["everything"]
@@ -221,8 +223,8 @@ def _order_certificates(command: Command, *, splay: float = 0, **arguments: Any)
             hint=f"type 'mdconnector {command} NAME --force'",
         )
     if splay:
-        time.sleep(commands.splay(splay))
-    result = commands.order(
+        time.sleep(splay_of_this_machine(splay))
+    result = order_what_is_due(
         command,
         _loader(arguments),
         names=names,
@@ -259,7 +261,7 @@ def promote(**arguments: Any) -> None:
     mdconnector promote --all --reload
     mdconnector promote shop.example.org --reload-command "systemctl reload apache2"
     """
-    from mdconnector import commands
+    from mdconnector.commands.promote import promote_sets
     from mdconnector.deployment import ReloadWish
     from mdconnector.httpd.programs import command_words
 
@@ -268,7 +270,7 @@ def promote(**arguments: Any) -> None:
     command = arguments["reload_command"]
     if command is not None:
         command_words(command)
-    result = commands.promote(
+    result = promote_sets(
         _loader(arguments),
         names=names,
         wish=ReloadWish(arguments["reload"] or command is not None, command, arguments["httpd"]),
@@ -291,10 +293,10 @@ def status(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     mdconnector status
     mdconnector status shop.example.org --json
     """
-    from mdconnector import commands
+    from mdconnector.commands.status import show_status
 
     configuration = _loader(options)()
-    output.finish(commands.status(configuration, names, _now()), options, as_json=as_json)
+    output.finish(show_status(configuration, names, _now()), options, as_json=as_json)
 
 
 def _require_selection(command: str, names: tuple[str, ...], everything: bool) -> None:
@@ -307,14 +309,14 @@ def _loader(options: dict[str, Any]) -> Callable[[], Configuration]:
     """Return what reads the configuration, and under -v says what was assumed for it."""
     import logging
 
-    from mdconnector import commands
+    from mdconnector.commands.loading import load as load_places
 
     logging.basicConfig(format="mdconnector: %(levelname)s: %(message)s")
     say = output.sayer(options)
 
     def load() -> Configuration:
         places = {name: options[name] for name in ("config", "sites", "store", "httpd")}
-        configuration = commands.load(**places)
+        configuration = load_places(**places)
         for assumption in configuration.assumptions if options["verbose"] else ():
             say(f"assumed: {assumption}")
         return configuration

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdconnector import commands
+from mdconnector.commands.scan import scan_configuration
 from mdconnector.errors import ConfigurationError
 from mdconnector.httpd.configuration import find_domain, load_configuration
 from mdconnector.httpd.dumps import parse_config_dump, parse_refusal, parse_vhosts_dump
@@ -98,7 +98,7 @@ def scan(main: bytes, included: bytes) -> None:
             )
         except ConfigurationError:
             return
-        result = commands.scan(configuration, (), NOW, shows_tree=True)
+        result = scan_configuration(configuration, (), NOW, shows_tree=True)
         json.loads(render(result, Style(as_json=True)))
         text = render(result, Style())
         assert all(line.isprintable() for line in text.splitlines())

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mdconnector import commands
+from mdconnector.commands.loading import load as load_places
+from mdconnector.commands.scan import httpd_to_ask
 from mdconnector.errors import UsageError
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.reader import read_program
@@ -18,7 +19,7 @@ from tests.parts.processes import wait_until
 
 def load(config: Path, *, httpd: Path | None = None) -> Configuration:
     """Read a main file as every subcommand does."""
-    return commands.load(config=config, sites=None, store=None, httpd=httpd)
+    return load_places(config=config, sites=None, store=None, httpd=httpd)
 
 
 def main_file(folder: Path, text: str = "") -> Path:
@@ -63,7 +64,7 @@ def test_the_defines_of_a_running_httpd_count(
 
 
 def test_a_folder_of_sites_cannot_be_verified(tmp_path: Path) -> None:
-    configuration = commands.load(config=None, sites=tmp_path, store=None, httpd=None)
+    configuration = load_places(config=None, sites=tmp_path, store=None, httpd=None)
 
     with pytest.raises(UsageError, match="no mere folder of sites"):
-        commands.httpd_to_ask(configuration, None)
+        httpd_to_ask(configuration, None)

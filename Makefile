@@ -9,12 +9,17 @@ DESTDIR ?=
 HOMEDIR ?= /opt/mdconnector
 BINDIR  ?= /usr/local/bin
 CRONDIR ?= /etc/cron.d
+SHAREDIR ?= /usr/local/share
+MAN             := $(SHAREDIR)/man/man1/mdconnector.1
+BASH_COMPLETION := $(SHAREDIR)/bash-completion/completions/mdconnector
+ZSH_COMPLETION  := $(SHAREDIR)/zsh/site-functions/_mdconnector
+FISH_COMPLETION := $(SHAREDIR)/fish/vendor_completions.d/mdconnector.fish
 
 # How much the long runs try; MDCONNECTOR_DIFFERENTIAL_SEED begins elsewhere.
 DIFFERENTIAL_CONFIGS ?= 20000
 FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help test lint format demo bench differential fuzz torture parts install uninstall clean
+.PHONY: help test lint format demo bench differential fuzz torture parts install uninstall man clean
 
 help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
@@ -24,6 +29,7 @@ help:
 	@echo 'make differential  $(DIFFERENTIAL_CONFIGS) odd configurations, read by us and by the installed httpd'
 	@echo 'make fuzz       $(FUZZ_EXAMPLES) texts for each reader: no traceback, nothing above 2 s'
 	@echo 'make torture    every fault by the thousand, into docs/reliability-report.md (FIGURES=…: some)'
+	@echo 'make man        docs/commands.md anew; man page and completions into build/manual'
 	@echo 'make install    into $(HOMEDIR), with the link in $(BINDIR) and the cron file'
 	@echo 'make uninstall  take these away again; the store is left alone'
 
@@ -75,16 +81,26 @@ $(VENV)/.with-tools: pyproject.toml | parts $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@
 
+man: $(VENV)/.with-package
+	$(BIN)/python docs/manual.py commands
+	$(BIN)/python docs/manual.py build/manual
+
 install:
 	.ci/install-parts venv $(PYTHON)
 	$(PYTHON) -m venv $(DESTDIR)$(HOMEDIR)
 	$(DESTDIR)$(HOMEDIR)/bin/pip install --quiet --disable-pip-version-check --upgrade .
+	$(DESTDIR)$(HOMEDIR)/bin/python3 docs/manual.py build/manual
+	install -D -m 0644 build/manual/mdconnector.1 $(DESTDIR)$(MAN)
+	install -D -m 0644 build/manual/mdconnector $(DESTDIR)$(BASH_COMPLETION)
+	install -D -m 0644 build/manual/_mdconnector $(DESTDIR)$(ZSH_COMPLETION)
+	install -D -m 0644 build/manual/mdconnector.fish $(DESTDIR)$(FISH_COMPLETION)
 	sed -i '1s|^#!.*|#!$(HOMEDIR)/bin/python3|' $(DESTDIR)$(HOMEDIR)/bin/mdconnector
 	install -d $(DESTDIR)$(BINDIR)
 	ln -sfn $(HOMEDIR)/bin/mdconnector $(DESTDIR)$(BINDIR)/mdconnector
 	install -D -m 0644 cron.d/mdconnector $(DESTDIR)$(CRONDIR)/mdconnector
 
 uninstall:
+	rm -f $(foreach file,$(MAN) $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION),$(DESTDIR)$(file))
 	rm -f $(DESTDIR)$(CRONDIR)/mdconnector
 	test ! -L $(DESTDIR)$(BINDIR)/mdconnector || rm $(DESTDIR)$(BINDIR)/mdconnector
 	test ! -e $(DESTDIR)$(HOMEDIR)/pyvenv.cfg || rm -rf $(DESTDIR)$(HOMEDIR)

@@ -65,8 +65,28 @@ _GLOBAL_OPTIONS = (
     click.option("--no-color", is_flag=True, help="No colour on a terminal (or set NO_COLOR)."),
 )
 
+
+def _complete_name(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the names of managed domains that begin so; none where reading them fails."""
+    del parameter
+    from mdconnector.commands.loading import load
+
+    before: dict[str, Any] = context.parent.params if context.parent else {}
+    places = {
+        name: context.params.get(name) or before.get(name)
+        for name in ("config", "sites", "store", "httpd")
+    }
+    try:
+        domains = load(**places).domains
+    except MdConnectorError:
+        return []
+    return [domain.name for domain in domains if domain.name.startswith(incomplete)]
+
+
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_NAMES = click.argument("names", metavar="[NAME]...", nargs=-1)
+_NAMES = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=_complete_name)
 _ALL = click.option("--all", "everything", is_flag=True, help="All managed domains.")
 _LOCK_WAIT = click.option(
     "--lock-wait",
@@ -144,7 +164,10 @@ def program(context: click.Context, /, **options: Any) -> None:
     context.obj = options
 
 
-@program.command(context_settings=HELP)
+@program.command(
+    context_settings=HELP,
+    short_help="What Apache's configuration declares, and what is wrong with it.",
+)
 @_NAMES
 @click.option(
     "--tree", "shows_tree", is_flag=True, help="Print every directive in force, and where it is."
@@ -159,9 +182,10 @@ def scan(names: tuple[str, ...], *, shows_tree: bool, verifies: bool, **options:
     configuration, looks up host names in <VirtualHost>, if there are any, and ends.
 
     \b
-    mdconnector scan
-    mdconnector scan shop.example.org --json
-    mdconnector scan --tree
+    Examples:
+      mdconnector scan
+      mdconnector scan shop.example.org --json
+      mdconnector scan --tree
     """
     from mdconnector.commands.scan import httpd_to_ask, scan_configuration
 
@@ -173,7 +197,10 @@ def scan(names: tuple[str, ...], *, shows_tree: bool, verifies: bool, **options:
     output.finish(result, options, as_json=options["as_json"])
 
 
-@program.command(context_settings=HELP)
+@program.command(
+    context_settings=HELP,
+    short_help="Certificates for domains that have none yet; they are staged.",
+)
 @_with_options(*_ENROLLING_OPTIONS)
 @_takes_global_options
 def enroll(**arguments: Any) -> None:
@@ -183,13 +210,16 @@ def enroll(**arguments: Any) -> None:
     certificates is left alone.
 
     \b
-    mdconnector enroll shop.example.org
-    mdconnector enroll --all
+    Examples:
+      mdconnector enroll shop.example.org
+      mdconnector enroll --all
     """
     _order_certificates("enroll", **arguments)
 
 
-@program.command(context_settings=HELP)
+@program.command(
+    context_settings=HELP, short_help="All that enroll does, and every renewal that is due."
+)
 @_with_options(*_ENROLLING_OPTIONS)
 @click.option(
     "--splay",
@@ -205,8 +235,9 @@ def renew(splay: float, **arguments: Any) -> None:
     What it obtains is staged; `mdconnector promote` makes it live.
 
     \b
-    mdconnector renew --all
-    mdconnector renew shop.example.org --force
+    Examples:
+      mdconnector renew --all
+      mdconnector renew shop.example.org --force
     """
     _order_certificates("renew", splay=splay, **arguments)
 
@@ -241,7 +272,7 @@ def _order_certificates(command: Command, *, splay: float = 0, **arguments: Any)
     output.finish(result, arguments, as_json=arguments["as_json"])
 
 
-@program.command(context_settings=HELP)
+@program.command(context_settings=HELP, short_help="Make what is staged live, and reload Apache.")
 @_NAMES
 @_ALL
 @click.option("--reload", is_flag=True, help="Reload Apache gracefully and ask what it serves.")
@@ -258,8 +289,9 @@ def promote(**arguments: Any) -> None:
     """Verify the staged certificates, make them the live ones, and reload Apache if asked to.
 
     \b
-    mdconnector promote --all --reload
-    mdconnector promote shop.example.org --reload-command "systemctl reload apache2"
+    Examples:
+      mdconnector promote --all --reload
+      mdconnector promote shop.example.org --reload-command "systemctl reload apache2"
     """
     from mdconnector.commands.promote import promote_sets
     from mdconnector.deployment import ReloadWish
@@ -282,7 +314,9 @@ def promote(**arguments: Any) -> None:
     output.finish(result, arguments, as_json=arguments["as_json"])
 
 
-@program.command(context_settings=HELP)
+@program.command(
+    context_settings=HELP, short_help="Every managed domain's certificates, most urgent first."
+)
 @_NAMES
 @_JSON
 @_takes_global_options
@@ -290,8 +324,9 @@ def status(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Show every managed domain's certificates, most urgent first.
 
     \b
-    mdconnector status
-    mdconnector status shop.example.org --json
+    Examples:
+      mdconnector status
+      mdconnector status shop.example.org --json
     """
     from mdconnector.commands.status import show_status
 

@@ -150,7 +150,7 @@ def test_help_names_every_subcommand_and_the_exit_codes(flag: str) -> None:
 def test_help_of_a_command_has_examples_and_every_option(command: str) -> None:
     done = run(command, "-h")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert f"\n  mdconnector {command} " in done.stdout, "an example to copy"
+    assert f"\n    mdconnector {command} " in done.stdout, "an example to copy"
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", done.stdout))
     assert {*_OPTIONS["all"], *_OPTIONS[command]} <= shown
     for line in done.stdout.splitlines():

@@ -25,6 +25,7 @@ from tests.parts import (
     Challtestsrv,
     MissingProgramError,
     Pebble,
+    find_manual,
     find_program,
     free_port,
 )
@@ -38,6 +39,7 @@ _PROGRAMS = {
     "apache": ("apache2",),
     "pebble": ("pebble", "pebble-challtestsrv"),
     "strace": ("strace",),
+    "manual": ("manual",),
 }
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""})  # noqa: S104 - refused elsewhere
 
@@ -52,7 +54,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _require(program: str) -> None:
     try:
-        find_program(program)
+        if program == "manual":
+            find_manual()
+        else:
+            find_program(program)
     except MissingProgramError as error:
         if os.environ.get("MDCONNECTOR_REQUIRE_PARTS") == "1":
             pytest.fail(f"{program} is missing: {error}", pytrace=False)

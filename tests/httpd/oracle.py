@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mdconnector.httpd.evaluator import Directive, World
 from mdconnector.httpd.reader import DiskReader, read_program
 from tests.parts import find_program
+from tests.parts.apache import MODULES_FOLDER
 
 MODULES = ["mpm_event", "authz_core", "socache_shmcb", "ssl", "md", "macro", "env", "info"]
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "E": "from env", "EMPTY": "", "A": "env A"}
@@ -38,11 +39,19 @@ class Answer:
     """whether it was refused only after everything was read"""
 
 
-def base_lines(folder: Path) -> str:
+def every_module() -> list[str]:
+    """Return the names of all modules that are installed and go with one another, in order."""
+    installed = sorted(file.stem.removeprefix("mod_") for file in MODULES_FOLDER.glob("mod_*.so"))
+    fitting = [name for name in installed if name not in {"mpm_prefork", "mpm_worker"}]
+    # these name functions of mod_proxy_balancer
+    return sorted(fitting, key=lambda name: name.startswith("lbmethod_"))
+
+
+def base_lines(folder: Path, modules: Iterable[str] = MODULES) -> str:
     """Return the lines that a private httpd needs before the configuration that is asked about."""
     (folder / "run").mkdir(exist_ok=True)
     loads = "".join(
-        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n" for name in MODULES
+        f"LoadModule {name}_module {MODULES_FOLDER}/mod_{name}.so\n" for name in modules
     )
     return (
         f'ServerRoot "{folder}"\nDefaultRuntimeDir "{folder}/run"\nPidFile run/httpd.pid\n'
@@ -53,20 +62,30 @@ def base_lines(folder: Path) -> str:
 
 def ask(folder: Path, root: Path, *arguments: str) -> Answer:
     """Let httpd read `root`."""
-    command = [find_program("apache2"), "-d", str(folder), "-f", str(root), *arguments]
-    done = subprocess.run(
-        [*command, "-T", "-M", "-D", "DUMP_CONFIG"],
-        env=ENVIRONMENT,
-        capture_output=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
+    done = _run(folder, root, *arguments, "-T", "-M", "-D", "DUMP_CONFIG")
     output = done.stdout.decode("utf-8", "surrogateescape")
     message = done.stderr.decode("utf-8", "surrogateescape")
     tree, loaded, _ = output.partition("Loaded Modules:\n")
     if done.returncode or not loaded:
         return Answer(None, message, walked="AH00526" in message or "AH02291" in message)
     return Answer(tuple(_rows(tree)), message, walked=True)
+
+
+def dump_vhosts(folder: Path, root: Path) -> str:
+    """Let httpd print the virtual hosts of `root`, which it takes."""
+    done = _run(folder, root, "-t", "-D", "DUMP_VHOSTS")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode("utf-8", "surrogateescape")
+
+
+def _run(folder: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [find_program("apache2"), "-d", str(folder), "-f", str(root), *arguments],
+        env=ENVIRONMENT,
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
 
 
 def _rows(dump: str) -> Iterator[Row]:

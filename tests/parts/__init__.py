@@ -12,7 +12,7 @@ from tests.parts.handshake import names_of, served_certificate
 from tests.parts.pebble import Pebble, Request
 from tests.parts.ports import free_port
 from tests.parts.processes import ServerProcess, wait_until
-from tests.parts.programs import MissingProgramError, find_program
+from tests.parts.programs import MissingProgramError, find_manual, find_program
 from tests.parts.proxy import (
     Canned,
     Drip,
@@ -46,6 +46,7 @@ __all__ = [
     "Substitute",
     "ThrowAwayAuthority",
     "Truncate",
+    "find_manual",
     "find_program",
     "free_port",
     "names_of",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 PACKAGES = {"apache2": "apache2", "pebble": "pebble", "pebble-challtestsrv": "pebble"}
+MANUAL = Path("/usr/share/doc/apache2-doc/manual/en")
 
 
 class MissingProgramError(Exception):
@@ -19,3 +21,10 @@ def find_program(name: str) -> str:
     if found is None:
         raise MissingProgramError(f"apt-get install {PACKAGES.get(name, name)}")
     return found
+
+
+def find_manual() -> Path:
+    """Return the folder of httpd's manual in English."""
+    if not MANUAL.is_dir():
+        raise MissingProgramError("apt-get install apache2-doc")
+    return MANUAL

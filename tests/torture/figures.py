@@ -3,5 +3,9 @@
 from __future__ import annotations
 
 from tests.torture.figure import Figure
+from tests.torture.power_cuts import POWER_CUTS, POWER_CUTS_LATER
 
-FIGURES: tuple[Figure, ...] = ()
+FIGURES: tuple[Figure, ...] = (
+    POWER_CUTS,
+    POWER_CUTS_LATER,
+)

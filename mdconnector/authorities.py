@@ -8,8 +8,10 @@ stored as it is, because another key would need another binding.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -34,6 +36,7 @@ from mdconnector.errors import (
     CaUnreachableError,
     CertificateError,
     ConfigurationError,
+    StoreError,
 )
 from mdconnector.keys import generate_account_key
 from mdconnector.managed_domain import ExternalAccount, ManagedDomain
@@ -43,6 +46,8 @@ from mdconnector.store import accounts as account_files
 from mdconnector.store import directories
 from mdconnector.store.records import StoredAccount
 from mdconnector.store.tree import Store
+
+logger = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
@@ -72,12 +77,20 @@ class Sessions:
 
     def close(self) -> None:
         """Remember what the directories offered, and close all connections."""
-        store = self._store
         for session in self._sessions.values():
-            if session.directory_is_fresh and store is not None and not store.read_only:
-                url, offered = session.directory_url, session.directory().to_json()
-                directories.save_directory(store, url, offered, self.clock())
+            if session.directory_is_fresh:
+                self._remember(session)
             session.close()
+
+    def _remember(self, session: Session) -> None:
+        store = self._store
+        if store is None or store.read_only:
+            return
+        url, offered = session.directory_url, session.directory().to_json()
+        try:
+            directories.save_directory(store, url, offered, self.clock())
+        except StoreError as error:
+            logger.warning("what %s offers is not remembered: %s", session.host, error)
 
     def _remembered(self, ca_url: str) -> Directory | None:
         if self._store is None:
@@ -104,6 +117,7 @@ class Accounts:
         self._lock = threading.Lock()
         self._known: dict[_Key, tuple[StoredAccount, Account]] = {}
         self._registering: dict[tuple[str, str | None], threading.Lock] = {}
+        self._registered_again: set[_Key] = set()
         self._stopped: dict[_Key, CaError] = {}
         self._remarks: dict[_Key, str] = {}
         self._contacts: dict[_Key, set[str]] = {}
@@ -127,26 +141,32 @@ class Accounts:
             stored, account = self._known[key]
             return stored.id, account
 
-    def note_failure(self, domain: ManagedDomain, ca_url: str, error: CaError) -> None:
+    def note_failure(self, domain: ManagedDomain, ca_url: str, error: CaError) -> CaError:
         """Let an error that concerns the whole account stop its work in this run.
 
-        Where the CA says how long it wants to be left alone, later runs are told too.
+        Returns the error to tell: where the account had been stopped meanwhile, the one that
+        stopped it, so that there is one message for all its domains. Where the CA says how long it
+        wants to be left alone, later runs are told too.
         """
-        wish = _wish_to_wait(error)
+        wish = wish_to_wait(error)
         is_refused = isinstance(error, CaProblemError) and stops_account(error.detail)
         if wish is None and not is_refused:
-            return
-        key = _key(domain, ca_url)
+            return error
         with self._lock:
-            if key in self._stopped:
-                return
-            error.stops_account = True
-            self._stopped[key] = error
-        if wish is not None:
-            now = self.sessions.clock()
-            why = LastError(error.type, printable(str(error), 1000), error.hint, now)
-            hold = AccountHold(now + min(wish, MAX_HOLD), why)
+            first = self._stopped.setdefault(_key(domain, ca_url), error)
+            first.stops_account = True
+        if first is error and wish is not None:
+            self._hold(domain, ca_url, error, wish)
+        return first
+
+    def _hold(self, domain: ManagedDomain, ca_url: str, error: CaError, wish: timedelta) -> None:
+        now = self.sessions.clock()
+        why = LastError(error.type, printable(str(error), 1000), error.hint, now)
+        hold = AccountHold(now + min(wish, MAX_HOLD), why)
+        try:
             directories.save_hold(self._store, ca_url, _kid(domain), hold)
+        except StoreError as unnoted:
+            logger.warning("that the CA asked to wait is not remembered: %s", unnoted)
 
     def remarks_on(self, domain: ManagedDomain, ca_url: str) -> tuple[str, ...]:
         """Return what went wrong with the account without stopping anything."""
@@ -157,8 +177,14 @@ class Accounts:
         stored = self._stored(ca_url, domain.eab)
         if stored is not None:
             return self._with_contact(domain, ca_url, *stored)
-        try:
+        with self._stopping(domain, ca_url):
             return self._register(domain, ca_url)
+
+    @contextmanager
+    def _stopping(self, domain: ManagedDomain, ca_url: str) -> Iterator[None]:
+        """Let a registration that the CA refuses be the only one of the account in this run."""
+        try:
+            yield
         except CaProblemError as error:
             # All others would be told the same, unless it is about this domain's own address.
             if error.type not in (INVALID_CONTACT, UNSUPPORTED_CONTACT):
@@ -182,20 +208,33 @@ class Accounts:
             if error.type != ACCOUNT_DOES_NOT_EXIST:
                 self._remarks[key] = f"the account's contact is still the old one: {error}"
             return stored, account
-        except CaProtocolError as error:
+        except (CaProtocolError, CaUnreachableError) as error:
             self._remarks[key] = f"the account's contact may still be the old one: {error}"
             return stored, account
         changed = replace(stored, contact=(contact,))
         return account_files.save_account(self._store, changed, account.key), account
 
-    def register_again(self, domain: ManagedDomain, ca_url: str, lost: Account) -> Account:
-        """Register the key of an account that the CA does not know any more."""
+    def register_again(
+        self, domain: ManagedDomain, ca_url: str, lost: Account, error: CaProblemError
+    ) -> Account:
+        """Register the key of an account that the CA does not know any more, once in a run.
+
+        Raises the error that stopped the account without a request; `error` where it was in vain.
+        """
         key = _key(domain, ca_url)
         with self._registering[ca_url, _kid(domain)]:
+            if key in self._stopped:
+                raise self._stopped[key]
             stored, known = self._known[key]
             if known.url != lost.url:
                 return known
-            account = self._announce(domain, ca_url, lost)
+            if key in self._registered_again:
+                error.stops_account = True
+                self._stopped[key] = error
+                raise error
+            self._registered_again.add(key)
+            with self._stopping(domain, ca_url):
+                account = self._announce(domain, ca_url, lost)
             if account.url != lost.url:
                 account_files.mark_account(self._store, stored, "unknown")
                 stored = self._save(account, domain, ca_url)
@@ -300,7 +339,7 @@ def _kid(domain: ManagedDomain) -> str | None:
     return domain.eab.kid if domain.eab else None
 
 
-def _wish_to_wait(error: CaError) -> timedelta | None:
+def wish_to_wait(error: CaError) -> timedelta | None:
     """Return how long the CA wants to be left alone by this account, where it says so."""
     is_asked = isinstance(error, CaUnreachableError) or (
         isinstance(error, CaProblemError) and error.status == HTTPStatus.TOO_MANY_REQUESTS

@@ -24,7 +24,7 @@ from mdconnector.acme.resources import (
     OrderStatus,
 )
 from mdconnector.acme.session import REQUEST_DEADLINE_SECONDS, Session
-from mdconnector.authorities import Accounts, Clock
+from mdconnector.authorities import Accounts, Clock, wish_to_wait
 from mdconnector.certificates import (
     CLOCK_SLACK,
     CertificateFacts,
@@ -153,7 +153,12 @@ class Enrollment:
         try:
             return self._advance()
         except CaError as error:
-            self._accounts.note_failure(self.domain, self.ca_url, error)
+            first = self._accounts.note_failure(self.domain, self.ca_url, error)
+            waiting = self._wait_as_asked(first)
+            if waiting is not None:
+                return waiting
+            if first is not error:
+                raise first from error
             raise
 
     def _advance(self) -> Progress:
@@ -165,6 +170,16 @@ class Enrollment:
                 if waiting is not None:
                     return waiting
         return self._stage()
+
+    def _wait_as_asked(self, error: CaError) -> Waiting | None:
+        """Return what is waited for where a CA that asks for patience has an order of ours."""
+        pause = wish_to_wait(error)
+        if pause is None:
+            return None
+        for note in self._pending.open_orders():
+            if note.url is not None:
+                return Waiting(note.url, note.created, pause.total_seconds())
+        return None
 
     def _begin(self) -> None:
         complete = self._pending.is_complete(self.domain)
@@ -284,7 +299,7 @@ class Enrollment:
         except CaProblemError as error:
             if error.type != ACCOUNT_DOES_NOT_EXIST:
                 raise
-            account = self._accounts.register_again(self.domain, self.ca_url, account)
+            account = self._accounts.register_again(self.domain, self.ca_url, account, error)
             order = self._new_order(session, account, spec, profile)
         self._pending.save_order(spec, replace(note, url=order.url))
         self._polls = 0
@@ -316,10 +331,14 @@ class Enrollment:
         Raises ConfigurationError where it does not, and MDProfileMandatory is on.
         """
         wanted = self.domain.profile
-        if wanted is None or session.directory().profile_named(wanted) is not None:
+        directory = session.directory()
+        if wanted is None or directory.profile_named(wanted) is not None:
             return wanted
         # what is remembered of the directory may be a day old
-        if session.forget_remembered() and session.directory().profile_named(wanted) is not None:
+        if (
+            session.has_moved_from(directory)
+            and session.directory().profile_named(wanted) is not None
+        ):
             return wanted
         offered = ", ".join(session.directory().profiles)
         lacks = f"the CA does not offer the profile '{printable(wanted, 80)}'"

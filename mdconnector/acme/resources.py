@@ -31,7 +31,7 @@ from mdconnector.acme.advice import (
 )
 from mdconnector.acme.answers import Directory, JsonObject, Response, in_utc, problem_error
 from mdconnector.acme.jws import csr_text, external_account_binding
-from mdconnector.acme.session import Session
+from mdconnector.acme.session import LONGEST_RETRY_WAIT_SECONDS, Session
 from mdconnector.certificates import MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, split_chain
 from mdconnector.errors import (
     CaError,
@@ -220,7 +220,8 @@ def new_order(
 
     `profile` and `replaces` are sent only to a CA that offers them. After a lost answer an open
     order of the account for exactly these names, none of `known_orders()`, is taken for ours
-    (§7.1.2.1); where the CA lists none, the order is placed once more.
+    (§7.1.2.1); where the CA lists none, the order is placed once more, unless the CA has asked for
+    a longer pause.
     """
     directory = session.directory()
     request: dict[str, object] = {"identifiers": [{"type": "dns", "value": name} for name in names]}
@@ -269,8 +270,9 @@ def finalize(session: Session, account: Account, order: Order, csr_der: bytes) -
     """Hand in the CSR of a ready order, once (§7.4).
 
     After a lost answer, or one that says it was done before, the order is read and returned as it
-    stands. Where it is still `ready` the error of the lost answer is raised, a CaUnreachableError
-    with `request_sent`: the CA may be at work on it, so read the order again before another try.
+    stands. Where it is still `ready`, or cannot be read, the error of the lost answer is raised, a
+    CaUnreachableError with `request_sent`: the CA may be at work on it, so read the order again
+    before another try. Any other error means that nothing was finalized.
     """
     if order.status in (OrderStatus.PROCESSING, OrderStatus.VALID):
         return order
@@ -437,15 +439,16 @@ def _new_account(
 
 def _ask_directory(session: Session, request: Callable[[Directory], Response]) -> Response:
     """Send a request to an address of the directory; a remembered one may have moved."""
+    directory = session.directory()
     try:
-        return request(session.directory())
+        return request(directory)
     except CaProblemError as error:
         moved = error.status in (
             HTTPStatus.NOT_FOUND,
             HTTPStatus.METHOD_NOT_ALLOWED,
             HTTPStatus.GONE,
         )
-        if moved and error.type != ACCOUNT_DOES_NOT_EXIST and session.forget_remembered():
+        if moved and error.type != ACCOUNT_DOES_NOT_EXIST and session.has_moved_from(directory):
             return request(session.directory())
         raise
 
@@ -484,7 +487,8 @@ def _place_order(
     try:
         response = _ask_directory(session, post)
     except CaUnreachableError as error:
-        if not error.request_sent:
+        asked = error.retry_after_seconds or 0.0
+        if not error.request_sent or asked > LONGEST_RETRY_WAIT_SECONDS:
             raise
         lost = find_lost_order(session, account, names, known_orders())
         if lost is not None:
@@ -530,7 +534,11 @@ def find_lost_order(
 def _order_after_lost_finalize(
     session: Session, account: Account, order: Order, lost: CaError
 ) -> Order:
-    found = fetch_order(session, account, order.url)
+    try:
+        found = fetch_order(session, account, order.url)
+    except CaError:
+        # What the reading met says nothing about the finalize, which may be under way.
+        raise lost from None
     if found.status is OrderStatus.READY:
         raise lost
     return found

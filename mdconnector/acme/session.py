@@ -161,17 +161,15 @@ class Session:
                 self._directory = self._remembered_directory() or self._fetch_directory()
             return self._directory
 
-    def forget_remembered(self) -> bool:
-        """Read the directory anew if it was a remembered one; say whether it has changed.
+    def has_moved_from(self, used: Directory) -> bool:
+        """Read the directory anew if it was a remembered one; say whether it differs from `used`.
 
         For answers that make one think that the CA's addresses have changed.
         """
         with self._contact_lock:
-            if self._remembered is None:
-                return False
-            self._remembered = None
-            before, self._directory = self._directory, None
-            return self.directory() != before
+            if self._remembered is not None:
+                self._remembered = self._directory = None
+            return self.directory() != used
 
     def get(self, url: str, *, purpose: Purpose) -> Response:
         """Send an unsigned GET: the directory, and renewal information (RFC 9773)."""
@@ -201,8 +199,7 @@ class Session:
         CA has called the account suspended, every further request of it raises that error; and a CA
         that went silent is left alone for a minute.
         """
-        if kid is not None and kid in self._stopped_accounts:
-            raise self._stopped_accounts[kid]
+        self._respect_stop(kid)
         self._respect_silence()
         self.directory()
         self._refuse_foreign(url)
@@ -210,6 +207,7 @@ class Session:
         def send() -> Response:
             nonce = self._take_nonce()
             for _ in range(1 + MAX_BAD_NONCES):
+                self._respect_stop(kid)
                 body = sign_request(payload, key=key, url=url, nonce=nonce, kid=kid)
                 answer = self._exchange(
                     "POST", url, purpose=purpose, body=body, max_bytes=max_bytes
@@ -303,7 +301,8 @@ class Session:
                 raise
 
     def _new_nonce(self) -> str:
-        url = self.directory().new_nonce
+        directory = self.directory()
+        url = directory.new_nonce
         try:
             answer = self._accepted(
                 self._exchange("HEAD", url, purpose=Purpose.NONCE), Purpose.NONCE
@@ -313,7 +312,7 @@ class Session:
             error.request_sent = False
             raise
         except CaProblemError:
-            if self.forget_remembered():
+            if self.has_moved_from(directory):
                 return self._new_nonce()
             raise
         if answer.nonce is None:
@@ -348,6 +347,10 @@ class Session:
                     error.message, url=error.url, hint=error.hint, request_sent=False
                 )
                 self._silence_ends_at = self._clock() + SILENCE_SECONDS
+
+    def _respect_stop(self, kid: str | None) -> None:
+        if kid is not None and kid in self._stopped_accounts:
+            raise self._stopped_accounts[kid]
 
     def _respect_silence(self) -> None:
         with self._lock:

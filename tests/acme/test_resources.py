@@ -504,6 +504,17 @@ def test_order_is_placed_once_more_after_trouble(client: Client, fault: Fault) -
     assert len(client.ca.orders) == 1
 
 
+def test_order_is_not_placed_once_more_where_the_ca_has_asked_for_a_longer_pause(
+    client: Client,
+) -> None:
+    account = client.register()
+    client.ca.fault("/new-order", answered(503, headers={"Retry-After": "3600"}))
+    with pytest.raises(CaUnreachableError) as caught:
+        client.order(account)
+    assert caught.value.retry_after_seconds == 3600
+    assert (client.ca.count("/new-order"), client.ca.count("/orders")) == (1, 0)
+
+
 def test_order_that_is_known_or_finished_or_for_other_names_is_not_adopted(
     client: Client,
 ) -> None:
@@ -744,6 +755,24 @@ def test_finalize_that_left_the_order_ready_is_not_repeated(client: Client, faul
     assert client.ca.count("/finalize") == 1
     assert client.ca.count("/order/1") == 1
     assert client.ca.finalized == []
+
+
+@pytest.mark.parametrize(
+    "reading", [(refused,) * 3, (problem(401, "unauthorized", "not yours"),), (answered(200),)]
+)
+def test_finalize_that_is_lost_stays_so_where_the_order_cannot_be_read(
+    client: Client, reading: tuple[Fault, ...]
+) -> None:
+    """Else it would look as if it had never been sent, and be sent again."""
+    account = client.register()
+    order = client.order(account)
+    client.ca.fault("/finalize", lost)
+    client.ca.fault("/order/1", *reading)
+    with pytest.raises(CaUnreachableError, match="while finalizing the order") as caught:
+        client.finalize(account, order)
+    assert caught.value.request_sent
+    assert client.ca.count("/order/1") == len(reading)
+    assert client.ca.finalized == [1]
 
 
 def test_finalize_is_sent_again_where_the_connection_was_refused(client: Client) -> None:

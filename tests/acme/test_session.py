@@ -121,6 +121,18 @@ def test_remembered_directory_that_moved_is_read_anew(account_key: rsa.RSAPrivat
     assert talk.session.directory().new_nonce == f"{BASE}/new-nonce"
 
 
+def test_directory_that_has_moved_has_moved_for_everybody_who_used_the_old_one(
+    account_key: rsa.RSAPrivateKey,
+) -> None:
+    """Only the first of several threads reads it anew; the others must see it too."""
+    old = Directory(f"{BASE}/new-nonce", f"{BASE}/old/account", f"{BASE}/old/order")
+    talk = Conversation(FakeCa(), account_key, remembered=old)
+    used = talk.session.directory()
+    assert [talk.session.has_moved_from(used) for _ in range(3)] == [True, True, True]
+    assert not talk.session.has_moved_from(talk.session.directory())
+    assert talk.ca.count("/directory") == 1
+
+
 def test_directory_that_cannot_be_had_is_asked_three_times_for_everybody(
     talk: Conversation,
 ) -> None:

@@ -164,6 +164,24 @@ class SitesBehindProxy(PlainSites):
 
 
 @contextlib.contextmanager
+def unwritable(part: str, error: int) -> Iterator[list[str]]:
+    """Let no file be made whose path has this in it; what it yields fills with the tries."""
+    tried: list[str] = []
+    real = os.open
+
+    def guarded(path: Any, flags: int, *args: Any, dir_fd: int | None = None, **more: Any) -> int:
+        folder = "" if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
+        whole = f"{folder}/{os.fsdecode(path)}"
+        if flags & os.O_CREAT and part in whole:
+            tried.append(whole)
+            raise OSError(error, os.strerror(error))
+        return real(path, flags, *args, dir_fd=dir_fd, **more)
+
+    with mock.patch.object(os, "open", guarded):
+        yield tried
+
+
+@contextlib.contextmanager
 def _short_times(more: Mapping[str, float]) -> Iterator[None]:
     times: dict[str, Any] = {
         "RETRY_WAITS_SECONDS": SHORT_WAITS,

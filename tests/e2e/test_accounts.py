@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,16 @@ from mdconnector.store.tree import Store
 from tests.e2e.command import Finished, run
 from tests.e2e.estate import managed_site
 from tests.e2e.snapshot import snapshot
-from tests.parts import Apache, Canned, FaultingProxy, Pebble, Rule, Substitute, free_port
+from tests.parts import (
+    Apache,
+    Canned,
+    FaultingProxy,
+    Pebble,
+    Rule,
+    Substitute,
+    Together,
+    free_port,
+)
 
 pytestmark = [pytest.mark.apache, pytest.mark.pebble]
 
@@ -107,6 +117,25 @@ def test_a_suspended_account_is_asked_for_once_in_a_run_with_one_line_for_all_it
     assert accounts_of(apache) == before
 
 
+def test_requests_that_were_under_way_when_the_account_was_found_stopped_give_one_line_together(
+    apache: Apache, proxy: FaultingProxy
+) -> None:
+    """Three at a time: nobody's request is sent after the answer, and nobody's answer is told."""
+    names = [f"{number}.example" for number in range(4)]
+    for name in names:
+        apache.write_site(name, managed_site(name))
+    suspended = problem(401, "unauthorized", "The account is currently suspended")
+    proxy.rules.append(Rule(Together(suspended, threading.Barrier(3)), path=NEW_ORDER))
+    done = run("renew", "--all", "--jobs", "3", "--json", config=apache.config)
+    assert (done.exit_code, asked(proxy, NEW_ORDER)) == (1, 3)
+    failed = [one for one in done.json["domains"] if one["outcome"] == "failed"]
+    assert len(failed) == 6
+    assert len({one["error"]["detail"] for one in failed}) == 1
+    plain = run("renew", *NAMES[1:], *names, "--jobs", "3", config=apache.config)
+    (line,) = plain.stderr.splitlines()
+    assert "and 5 more: failed: " in line
+
+
 def test_a_deactivated_account_is_not_replaced_by_a_new_one(
     make_apache: Callable[..., Apache], make_pebble: Callable[..., Pebble]
 ) -> None:
@@ -166,6 +195,36 @@ def test_an_account_that_the_ca_has_forgotten_is_registered_again_with_the_same_
     assert all(one.public_key() == key.public_key() for one in account_keys(apache).values())
 
 
+def test_an_account_that_cannot_be_registered_again_is_tried_once_for_all_its_domains(
+    apache: Apache, proxy: FaultingProxy
+) -> None:
+    """The CA has forgotten it, and its binding was good for one use."""
+    gone = problem(400, "accountDoesNotExist", "no such account")
+    used = "[External Account Binding] The account is not awaiting external account binding"
+    proxy.rules += [
+        Rule(gone, path=NEW_ORDER),
+        Rule(gone, path=NEW_ACCOUNT, payload="onlyReturnExisting"),
+        Rule(problem(400, "malformed", used), path=NEW_ACCOUNT, payload="externalAccountBinding"),
+    ]
+    before = accounts_of(apache)
+    done = run("renew", "--all", "--jobs", "1", config=apache.config)
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert f"and 1 more: failed: the CA refused: {used}" in line
+    assert proxy.rules[2].hits == 1
+    assert accounts_of(apache) == before
+
+
+def test_an_account_that_the_ca_denies_and_finds_in_turn_is_registered_again_once(
+    apache: Apache, proxy: FaultingProxy
+) -> None:
+    proxy.rules.append(Rule(problem(400, "accountDoesNotExist", "who?"), path=NEW_ORDER))
+    done = run("renew", "--all", "--jobs", "1", config=apache.config)
+    assert done.exit_code == 1
+    assert done.stderr.count("who?") == 2
+    assert (asked(proxy, NEW_ACCOUNT), asked(proxy, NEW_ORDER)) == (1, 3)
+
+
 # --- an account that was asked to wait -----------------------------------------------------------
 
 
@@ -193,6 +252,27 @@ def test_retry_after_keeps_all_domains_of_the_account_waiting_without_a_request(
     waiting = dict.fromkeys((*NAMES[1:], "four.example"), "backing-off")
     assert outcomes(done) == {NAMES[0]: "staged", **waiting}
     assert snapshot(told_to_wait.store) == before
+
+
+def test_an_order_that_is_open_while_its_account_is_asked_to_wait_is_no_failure(
+    apache: Apache, proxy: FaultingProxy
+) -> None:
+    """Neither the one whose own question is answered so, nor others' of the account."""
+    working = Substitute(rb'"status":\s*"valid"', b'"status": "processing"')
+    busy = problem(429, "rateLimited", "slow down", {"Retry-After": "3600"})
+    polled = Rule(busy, path="/my-order/", after=2)
+    proxy.rules += [polled, Rule(working, path="/(my-order|finalize-order)/")]
+    done = run("renew", "--all", "--wait", "2", "--json", config=apache.config)
+    assert outcomes(done) == {NAMES[0]: "staged", **dict.fromkeys(NAMES[1:], "pending")}
+    assert (done.exit_code, polled.hits in (1, 2)) == (0, True), done.output
+    proxy.rules.clear()
+    proxy.requests.clear()
+    held = run("renew", "--all", "--json", config=apache.config)
+    assert outcomes(held) == {NAMES[0]: "staged", **dict.fromkeys(NAMES[1:], "backing-off")}
+    assert (held.exit_code, proxy.requests) == (0, [])
+    done = run("renew", *NAMES[1:], "--json", config=apache.config)
+    assert outcomes(done) == dict.fromkeys(NAMES[1:], "enrolled")
+    assert asked(proxy, NEW_ORDER) == 0
 
 
 def test_status_says_until_when_the_account_waits_and_why(told_to_wait: Apache) -> None:
@@ -249,6 +329,16 @@ def test_a_contact_that_the_ca_refuses_holds_up_no_certificate(
     assert "contact is still the old one: the CA refused: not this one" in done.stdout
     (account,) = accounts_of(apache).values()
     assert account["contact"] == ["mailto:hostmaster@example.org"]
+
+
+def test_a_contact_that_cannot_be_told_holds_up_no_certificate(
+    apache: Apache, proxy: FaultingProxy
+) -> None:
+    change_contact(apache, "security@example.org")
+    proxy.rules.append(Rule(Canned(500, b""), path="/my-account/"))
+    done = run("renew", NAMES[1], config=apache.config)
+    assert (done.exit_code, proxy.rules[0].hits) == (0, 3)
+    assert "contact may still be the old one: localhost answered HTTP 500" in done.stdout
 
 
 # --- several CAs ---------------------------------------------------------------------------------

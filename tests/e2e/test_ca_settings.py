@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
+from tests.e2e.behind_proxy import ORDER, PROVEN, SitesBehindProxy, problem, unwritable
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
-from tests.parts import Pebble, Request
+from tests.parts import Canned, FaultingProxy, Pebble, Request, Rule
 
 pytestmark = pytest.mark.pebble
 
@@ -106,3 +108,24 @@ def test_certificates_of_two_key_types_cost_twice_that_of_one(
         done = sites.run("enroll", NAME)
     assert done.exit_code == 0, done.output
     assert counted(requests)[0] == 6
+
+
+@pytest.mark.parametrize("asked_to_wait", [False, True])
+def test_what_cannot_be_remembered_of_a_ca_costs_no_certificate(
+    new_sites: SitesBehindProxy,
+    proxy: FaultingProxy,
+    caplog: pytest.LogCaptureFixture,
+    asked_to_wait: bool,
+) -> None:
+    """Neither what its directory offers, nor until when it wants to be left alone."""
+    limited = Canned(429, problem(429, "rateLimited", "too many").body, {"Retry-After": "3600"})
+    proxy.expect(*([Rule(limited, path=ORDER)] if asked_to_wait else []))
+    with unwritable("/mdconnector/directories/", errno.ENOSPC) as tried:
+        done = new_sites.here("renew", "--all")
+    assert len(tried) == 1 + asked_to_wait
+    assert "what localhost offers is not remembered: " in caplog.text
+    if asked_to_wait:
+        assert f"{PROVEN}: failed: the CA refused: too many (rateLimited, HTTP 429)" in done.stderr
+    else:
+        assert f"{PROVEN}: enrolled: " in done.stdout
+    assert done.exit_code == int(asked_to_wait)

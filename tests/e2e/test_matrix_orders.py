@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -33,6 +32,7 @@ from tests.e2e.behind_proxy import (
     SitesBehindProxy,
     failure,
     problem,
+    unwritable,
 )
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
 from tests.e2e.snapshot import snapshot
@@ -333,24 +333,6 @@ def test_matrix_f3_entry_in_place_of_the_challenge_folder_is_neither_followed_no
     assert place.is_symlink() or place.read_text() == "in the way"
     place.unlink()
     sites.heals(fresh)
-
-
-@contextmanager
-def unwritable(part: str, error: int) -> Iterator[list[str]]:
-    """Let no file be made whose path has this in it; what it yields fills with the tries."""
-    tried: list[str] = []
-    real = os.open
-
-    def guarded(path: Any, flags: int, *args: Any, dir_fd: int | None = None, **more: Any) -> int:
-        folder = "" if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
-        whole = f"{folder}/{os.fsdecode(path)}"
-        if flags & os.O_CREAT and part in whole:
-            tried.append(whole)
-            raise OSError(error, os.strerror(error))
-        return real(path, flags, *args, dir_fd=dir_fd, **more)
-
-    with mock.patch.object(os, "open", guarded):
-        yield tried
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS, errno.ENOSPC])

@@ -24,6 +24,7 @@ from tests.parts.proxy import (
     Rewrite,
     Rule,
     Substitute,
+    Together,
     Truncate,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "ServerProcess",
     "Substitute",
     "ThrowAwayAuthority",
+    "Together",
     "Truncate",
     "find_manual",
     "find_program",

@@ -25,6 +25,8 @@ from tests.parts.authority import ThrowAwayAuthority
 from tests.parts.pebble import Pebble, Request
 from tests.parts.ports import free_port
 
+SECONDS_FOR_A_MEETING = 30
+
 
 @dataclass(frozen=True, slots=True)
 class Canned:
@@ -86,13 +88,23 @@ class Late:
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """Answer this to each of so many requests once all of them are here."""
+
+    answer: Canned
+    meeting: threading.Barrier
+
+
+@dataclass(frozen=True, slots=True)
 class Drip:
     """Let the CA answer, and send the body byte by byte with a pause before each."""
 
     pause_seconds: float
 
 
-Action = Canned | Reset | DropAfter | Truncate | Substitute | Rewrite | Hang | Late | Drip
+Action = (
+    Canned | Together | Reset | DropAfter | Truncate | Substitute | Rewrite | Hang | Late | Drip
+)
 
 
 @dataclass(slots=True)
@@ -217,6 +229,9 @@ class _Handler(BaseHTTPRequestHandler):
         rule = self.server.proxy.rule_for(self.command, self.path, _payload_of(body))
         match rule.action if rule else None:
             case Canned(status, answer, headers):
+                self._send(status, {"Content-Type": "application/problem+json", **headers}, answer)
+            case Together(Canned(status, answer, headers), meeting):
+                meeting.wait(SECONDS_FOR_A_MEETING)
                 self._send(status, {"Content-Type": "application/problem+json", **headers}, answer)
             case Reset():
                 self._reset()

@@ -48,6 +48,7 @@ from mdconnector.renewal import (
 from mdconnector.stock import describe_keys, local_time
 from mdconnector.store.accounts import find_accounts
 from mdconnector.store.attempts import AttemptRecord, Run, save_attempt
+from mdconnector.store.live import issuing_ca
 from mdconnector.store.tree import Store
 
 BYTES_FOR_ONE_SET = 64 * 1024
@@ -161,7 +162,7 @@ def _enrollment(
         job.stock.domain,
         job.stock.ca_url,
         live=job.stock.serving,
-        replaces=_replaced_by(job),
+        replaces=_replaced_by(job, store),
         order_anew=job.order_anew,
         despite_clock=Reason.FORCED in job.reasons,
     )
@@ -175,9 +176,12 @@ def _enrollment(
     )
 
 
-def _replaced_by(job: Job) -> dict[KeySpec, str]:
-    """Return the ARI ids of the certificates that new ones take the place of."""
+def _replaced_by(job: Job, store: Store) -> dict[KeySpec, str]:
+    """Return the ARI ids of the certificates that new ones take the place of, at the same CA."""
     if not job.stock.domain.ari_renewals:
+        return {}
+    issuer = issuing_ca(store, job.stock.domain.name)
+    if issuer is not None and issuer != job.stock.ca_url:
         return {}
     return {one.spec: one.facts.ari_id for one in job.stock.live if one.facts and one.facts.ari_id}
 

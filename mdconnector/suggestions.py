@@ -1,7 +1,8 @@
 """Ask the CAs when they would have our certificates renewed (ARI), and remember their answers.
 
-Rules: it is asked only what is not due anyway. No failure here holds up anything: it is remembered
-when to ask again, and the certificate's own window stays in force.
+Rules: a CA is asked about its own certificates, and only about what is not due anyway. No failure
+here holds up anything: it is remembered when to ask again, and the certificate's own window stays
+in force.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from mdconnector.acme.renewal_info import fetch_suggestion
 from mdconnector.authorities import Clock, Sessions
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import CaError, CaUnreachableError, MdConnectorError
+from mdconnector.managed_domain import ManagedDomain
 from mdconnector.renewal import RenewalInfo, heed
 from mdconnector.stock import Stock, judge, questions
 from mdconnector.store.attempts import save_attempt
+from mdconnector.store.live import issuing_ca
 from mdconnector.store.tree import Store
 
 logger = logging.getLogger(__name__)
@@ -49,10 +52,12 @@ class _Interview:
 
     def about(self, stock: Stock) -> Stock:
         """Ask about one domain's certificates, and keep the answers."""
-        if stock.domain.effective_ca_urls[0] not in self._ca_urls:
+        asked = questions(stock)
+        url = _ca_to_ask(self._store, stock.domain) if asked else None
+        if url is None or url not in self._ca_urls:
             return stock
         known = stock.record.renewal_info
-        answers = {facts.ari_id: self._answer(stock, facts) for facts in questions(stock)}
+        answers = {facts.ari_id: self._answer(stock, facts, url) for facts in asked}
         live = {one.facts.ari_id for one in stock.live if one.facts is not None}
         kept = {ari_id: info for ari_id, info in known.items() if ari_id in live}
         kept |= {ari_id: info for ari_id, info in answers.items() if info is not None}
@@ -66,10 +71,9 @@ class _Interview:
             return stock
         return judge(replace(stock, record=record))
 
-    def _answer(self, stock: Stock, facts: CertificateFacts) -> RenewalInfo | None:
+    def _answer(self, stock: Stock, facts: CertificateFacts, url: str) -> RenewalInfo | None:
         """Return what is to be remembered; None where the CA offers no such information."""
-        # mod_md asks the first CA too, whichever of several it was that issued
-        domain, url = stock.domain, stock.domain.effective_ca_urls[0]
+        domain = stock.domain
         known = stock.record.renewal_info.get(facts.ari_id)
         window, pause, explanation = None, None, ""
         try:
@@ -90,3 +94,14 @@ class _Interview:
         return heed(
             known, window, pause=pause, chance=chance, now=stock.now, explanation=explanation
         )
+
+
+def _ca_to_ask(store: Store, domain: ManagedDomain) -> str | None:
+    """Return the CA that the live set came from; None where it is none of the domain's any more.
+
+    mod_md asks the first one, whichever of several it was.
+    """
+    issuer = issuing_ca(store, domain.name)
+    if issuer is None:
+        return domain.effective_ca_urls[0]
+    return issuer if issuer in domain.effective_ca_urls else None

@@ -83,7 +83,7 @@ def _ask_when_to_renew(
     store: Store, stocks: tuple[Stock, ...], rules: Rules, clock: Clock
 ) -> tuple[Stock, ...]:
     """Have the CAs asked (ARI) where it is time to; most runs load and send nothing."""
-    urls = {one.domain.effective_ca_urls[0] for one in stocks if questions(one)}
+    urls = {url for one in stocks if questions(one) for url in one.domain.effective_ca_urls}
     offering = {url for url in urls if is_known_to_offer(store, url, "renewalInfo")}
     if not offering:
         return stocks

@@ -87,6 +87,23 @@ def read_live(store: Store, domain: ManagedDomain) -> tuple[InstalledCertificate
         return tuple(_read_installed(folder, spec) for spec in domain.key_specs)
 
 
+def issuing_ca(store: Store, domain_name: str) -> str | None:
+    """Return the directory URL of the CA that the live set came from; None where none is noted."""
+    domains = store.domains()
+    if domains is None:
+        return None
+    try:
+        with domains:
+            folder = domains.open(folder_name(domain_name))
+        if folder is None:
+            return None
+        with folder:
+            text = folder.read(MD_FILE, max_bytes=MAX_RECORD_BYTES)
+        return None if text is None else parse_md(text).ca_url
+    except (StoreError, RecordError):
+        return None
+
+
 def read_staging(
     store: Store,
     domain: ManagedDomain,

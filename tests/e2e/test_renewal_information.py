@@ -7,6 +7,7 @@ live certificate is one of several days, which no CA of today has made.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -169,3 +170,77 @@ def test_enroll_asks_nobody(apache: Apache, proxy: FaultingProxy) -> None:
     answer(proxy, NOW - 2 * DAY, NOW - DAY)
     assert run("enroll", "--all", config=apache.config).exit_code == 0
     assert proxy.requests == []
+
+
+# --- several CAs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second(proxy: FaultingProxy, parts_folder: Path) -> Iterator[FaultingProxy]:
+    """Another CA, to all appearance, which offers renewal information too."""
+    with FaultingProxy(parts_folder / "second", proxy.pebble) as other:
+        member = f'{{"renewalInfo": "https://localhost:{other.port}{ASK}", '
+        other.rules.append(Rule(Substitute(rb"\A\{", member.encode()), path="/dir"))
+        yield other
+
+
+def have_cas(apache: Apache, *cas: FaultingProxy) -> None:
+    """Let the sites have these CAs, in this order; what they offer is known from another domain."""
+    bundle = apache.root / "bundle.pem"
+    bundle.write_bytes(b"".join(ca.ca_file.read_bytes() for ca in cas))
+    lines = {
+        "MDCertificateAuthority": " ".join(ca.directory_url for ca in cas),
+        "MDCACertificateFile": str(bundle),
+    }
+    text = apache.config.read_text()
+    for directive, value in lines.items():
+        text, count = re.subn(rf"(?m)^{directive} .*$", f"{directive} {value}", text)
+        assert count == 1
+    apache.config.write_text(text)
+    done = run("renew", OTHER, "--force", config=apache.config)
+    assert done.exit_code == 0, done.output
+    for ca in cas:
+        ca.requests.clear()
+        ca.payloads.clear()
+
+
+def test_of_several_cas_the_one_that_issued_the_live_certificate_is_asked(
+    apache: Apache, proxy: FaultingProxy, second: FaultingProxy, live: Credential
+) -> None:
+    have_cas(apache, second, proxy)
+    for ca in (proxy, second):
+        answer(ca, NOW + DAY, NOW + 3 * DAY)
+    assert renew(apache)["outcome"] == "current"
+    assert (questions(proxy), questions(second)) == ([f"{ASK}{live.facts.ari_id}"], [])
+
+
+def test_a_ca_that_is_not_configured_any_more_is_not_asked_nor_is_another_about_its_certificates(
+    apache: Apache, proxy: FaultingProxy, second: FaultingProxy
+) -> None:
+    have_cas(apache, second)
+    for ca in (proxy, second):
+        answer(ca, NOW - 2 * DAY, NOW - DAY)
+    assert renew(apache)["outcome"] == "current"
+    assert (questions(proxy), questions(second)) == ([], [])
+
+
+def test_a_set_that_does_not_say_where_it_comes_from_is_asked_about_at_the_first_ca(
+    apache: Apache, proxy: FaultingProxy, second: FaultingProxy
+) -> None:
+    have_cas(apache, second, proxy)
+    (apache.store / "domains" / NAME / "md.json").unlink()
+    for ca in (proxy, second):
+        answer(ca, NOW + DAY, NOW + 3 * DAY)
+    assert renew(apache)["outcome"] == "current"
+    assert (len(questions(proxy)), len(questions(second))) == (0, 1)
+
+
+def test_another_ca_than_the_one_that_issued_is_told_of_no_certificate_to_be_replaced(
+    apache: Apache, proxy: FaultingProxy, second: FaultingProxy
+) -> None:
+    have_cas(apache, second, proxy)
+    done = run("renew", NAME, "--force", "--json", config=apache.config)
+    assert done.exit_code == 0, done.output
+    (order,) = [json.loads(text) for text in second.payloads if "identifiers" in text]
+    assert "replaces" not in order
+    assert not [text for text in proxy.payloads if "identifiers" in text]

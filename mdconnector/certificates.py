@@ -189,7 +189,7 @@ def _refusals(domain: ManagedDomain, credential: Credential, now: datetime) -> I
         yield f"it is not valid before {facts.not_before:%Y-%m-%d %H:%M} UTC"
     if now >= facts.not_after:
         yield f"it expired on {facts.not_after:%Y-%m-%d %H:%M} UTC"
-    if _is_weak(leaf):
+    if _has_weak_key(leaf) or _has_weak_signature(leaf):
         yield "its key or its signature is too weak"
     yield from _purpose_refusals(leaf, self_made=len(credential.chain) == 1)
     yield from _chain_refusals(credential.chain)
@@ -217,14 +217,22 @@ def _warnings(
             yield f"another CA signed it: {facts.issuer}, before it was {old.issuer}"
 
 
-def _is_weak(certificate: x509.Certificate) -> bool:
-    key = certificate.public_key()
+def _has_weak_key(certificate: x509.Certificate) -> bool:
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return True
     if isinstance(key, rsa.RSAPublicKey):
-        weak_key = key.key_size < 2048
-    else:
-        weak_key = not isinstance(key, ec.EllipticCurvePublicKey) or key.key_size < 256
-    algorithm = certificate.signature_hash_algorithm
-    return weak_key or isinstance(algorithm, hashes.SHA1 | hashes.MD5)
+        return key.key_size < 2048
+    return not isinstance(key, ec.EllipticCurvePublicKey) or key.key_size < 256
+
+
+def _has_weak_signature(certificate: x509.Certificate) -> bool:
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return True
+    return isinstance(algorithm, hashes.SHA1 | hashes.MD5)
 
 
 def _purpose_refusals(leaf: x509.Certificate, *, self_made: bool) -> Iterable[str]:
@@ -237,6 +245,12 @@ def _purpose_refusals(leaf: x509.Certificate, *, self_made: bool) -> Iterable[st
 
 
 def _chain_refusals(chain: tuple[x509.Certificate, ...]) -> Iterable[str]:
+    for number, issuer in enumerate(chain[1:], start=2):
+        # nobody looks at what a root says of itself; OpenSSL loads no chain with another one
+        is_root = issuer.subject == issuer.issuer
+        if _has_weak_key(issuer) or (_has_weak_signature(issuer) and not is_root):
+            yield f"the key or the signature of certificate {number} of its chain is too weak"
+            return
     for number, (child, parent) in enumerate(pairwise(chain), start=2):
         try:
             child.verify_directly_issued_by(parent)

@@ -8,6 +8,7 @@ it waits for; waiting is the caller's.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -56,6 +57,8 @@ from mdconnector.printable import printable
 from mdconnector.store.pending import OrderNote, Pending, open_order_urls
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
+
+logger = logging.getLogger(__name__)
 
 # No request is waited for longer, and Sectigo finalizes for 45 s and more.
 LONGEST_FINALIZE = timedelta(seconds=REQUEST_DEADLINE_SECONDS)
@@ -188,6 +191,7 @@ class Enrollment:
             complete = False
         if not complete:
             self._tear_down()
+            self._tell_of_abandoned_orders()
             self._account_id, _ = self._accounts.account_for(self.domain, self.ca_url)
             self._pending.begin(
                 self.domain,
@@ -198,6 +202,18 @@ class Enrollment:
         elif self._pending.note is not None:
             self._account_id = self._pending.note.account_id
         self._begun = True
+
+    def _tell_of_abandoned_orders(self) -> None:
+        """Say which orders are forgotten because it is another CA's turn now."""
+        for note in self._pending.open_orders():
+            if note.ca_url != self.ca_url and note.url is not None:
+                logger.warning(
+                    "%s: its order at %s is given up for one at %s; a certificate that still comes "
+                    "of it is not used",
+                    self.domain.name,
+                    printable(note.url, 200),
+                    self.ca_url,
+                )
 
     def _is_worth_staging(self) -> bool:
         """Say whether a complete set that an earlier run left is still to be staged."""

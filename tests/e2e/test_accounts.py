@@ -391,3 +391,32 @@ def test_an_order_that_waits_at_the_second_ca_is_taken_up_there(
     done = run("renew", name, "--json", config=apache.config)
     assert outcomes(done) == {name: "enrolled"}, done.output
     assert asked(proxy, NEW_ORDER) == 0
+
+
+def test_an_order_at_a_ca_that_another_one_stands_in_for_is_given_up_and_told_of(
+    make_apache: Callable[..., Apache], make_pebble: Callable[..., Pebble], proxy: FaultingProxy
+) -> None:
+    name, second = NAMES[0], make_pebble(always_valid=True, nonce_reject=0)
+    lines = proxy.directives().replace(
+        proxy.directory_url, f"{proxy.directory_url} {second.directory_url}"
+    )
+    apache = make_apache(sites={name: managed_site(name)}, main_extra=f"{lines}MDRetryFailover 1\n")
+    bundle = proxy.ca_file.read_bytes() + second.ca_file.read_bytes()
+    proxy.ca_file.write_bytes(bundle)
+    working = Substitute(rb'"status":\s*"valid"', b'"status": "processing"')
+    proxy.rules.append(Rule(working, path="/(my-order|finalize-order)/"))
+    waits = run("renew", name, "--wait", "0", "--json", config=apache.config)
+    assert outcomes(waits) == {name: "pending"}
+    url = run("status", "--json", config=apache.config).domain(name)["pending"]["order_url"]
+    proxy.rules[:] = [Rule(Canned(403, b""), path="/my-order/"), Rule(Canned(500, b""))]
+    assert outcomes(run("renew", name, "--json", config=apache.config)) == {name: "failed"}
+    proxy.requests.clear()
+    done = run("renew", name, config=apache.config)
+    assert done.exit_code == 0, done.output
+    assert (
+        f"{name}: its order at {url} is given up for one at {second.directory_url}; " in done.stderr
+    )
+    assert (proxy.requests, second.certificates) == ([], 1)
+    proxy.rules.clear()
+    again = run("renew", name, "--force", config=apache.config)
+    assert (again.exit_code, again.stderr, asked(proxy, NEW_ORDER)) == (0, "", 1), again.output

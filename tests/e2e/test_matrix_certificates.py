@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -73,6 +74,30 @@ class HostileCa:
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .sign(signer or self.key, hashes.SHA256())
         )
+
+
+SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
+WEAK_DIGESTS: dict[str, tuple[hashes.HashAlgorithm, bytes]] = {
+    "SHA-1": (hashes.SHA1(), bytes.fromhex("06092a864886f70d010105")),  # noqa: S303 - to be refused
+    "MD5": (hashes.MD5(), bytes.fromhex("06092a864886f70d010104")),  # noqa: S303 - likewise
+}
+
+
+def signed_by(
+    key: rsa.RSAPrivateKey, certificate: x509.Certificate, digest: str
+) -> x509.Certificate:
+    """Sign a certificate anew in a way that no library does any more."""
+    algorithm, name = WEAK_DIGESTS[digest]
+    der = certificate.public_bytes(Encoding.DER)
+    old = certificate.tbs_certificate_bytes
+    new = old.replace(SHA256_WITH_RSA, name)
+    signature = key.sign(new, PKCS1v15(), algorithm)
+    parts = {old: new, SHA256_WITH_RSA: name, certificate.signature: signature}
+    for before, after in parts.items():
+        assert len(before) == len(after)
+        assert before in der
+        der = der.replace(before, after)
+    return x509.load_der_x509_certificate(der)
 
 
 Forge = Callable[[HostileCa, x509.Certificate], list[x509.Certificate]]
@@ -167,6 +192,46 @@ def too_many(ca: HostileCa, honest: x509.Certificate) -> list[x509.Certificate]:
     return [honest, *[ca.issuer] * 11]
 
 
+def weak_leaf(digest: str) -> Forge:
+    """Return a chain whose leaf has a weak signature."""
+
+    def forge(ca: HostileCa, honest: x509.Certificate) -> list[x509.Certificate]:
+        assert isinstance(ca.key, rsa.RSAPrivateKey)
+        return [signed_by(ca.key, ca.sign(honest), digest), ca.issuer]
+
+    return forge
+
+
+def weak_issuer(ca: HostileCa, honest: x509.Certificate) -> list[x509.Certificate]:
+    """Return a chain whose intermediate has a weak signature; its key is the CA's own."""
+    root = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return [ca.sign(honest), signed_by(root, signed_again(ca.issuer, root), "SHA-1")]
+
+
+def short_issuer(ca: HostileCa, honest: x509.Certificate) -> list[x509.Certificate]:
+    """Return a chain whose intermediate has a short key."""
+    short = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    issuer = signed_again(ca.issuer, ca.key, key=short.public_key())
+    return [ca.sign(honest, signer=short), issuer]
+
+
+def signed_again(
+    certificate: x509.Certificate, signer: Any, *, key: Any = None
+) -> x509.Certificate:
+    """Sign what an intermediate says once more, perhaps with another key in it."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(certificate.subject)
+        .issuer_name(certificate.issuer)
+        .public_key(key or certificate.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(certificate.not_valid_before_utc)
+        .not_valid_after(certificate.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    return builder.sign(signer, hashes.SHA256())
+
+
 REFUSED: dict[str, tuple[Forge, str]] = {
     "v2 another key": (
         leaf_with(key=STRANGER.public_key()),
@@ -189,6 +254,16 @@ REFUSED: dict[str, tuple[Forge, str]] = {
     "v5 wrong signature": (
         leaf_with(signer=STRANGER),
         "certificate 2 of its chain did not sign the one before it",
+    ),
+    "v5 SHA-1": (weak_leaf("SHA-1"), "secp256r1: its key or its signature is too weak"),
+    "v5 MD5": (weak_leaf("MD5"), "secp256r1: its key or its signature is too weak"),
+    "v5 issuer by SHA-1": (
+        weak_issuer,
+        "secp256r1: the key or the signature of certificate 2 of its chain is too weak",
+    ),
+    "v5 issuer with a short key": (
+        short_issuer,
+        "secp256r1: the key or the signature of certificate 2 of its chain is too weak",
     ),
     "v5 CA:TRUE": (leaf_with(ca=True), "secp256r1: it is a CA certificate"),
     "v5 no serverAuth": (

@@ -318,20 +318,37 @@ def promote(**arguments: Any) -> None:
     context_settings=HELP, short_help="Every managed domain's certificates, most urgent first."
 )
 @_NAMES
+@click.option(
+    "--check", is_flag=True, help="Answer as a monitoring plug-in: one line, exit codes 0 to 3."
+)
+@click.option(
+    "--prometheus", is_flag=True, help="Print a page for node_exporter's textfile collector."
+)
+@click.option("--output", metavar="FILE", type=_PATH, help="Put that page into FILE, in one step.")
 @_JSON
 @_takes_global_options
-def status(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def status(names: tuple[str, ...], **options: Any) -> None:
     """Show every managed domain's certificates, most urgent first.
+
+    With NAMEs all about these, and Apache is asked what it serves.
 
     \b
     Examples:
       mdconnector status
-      mdconnector status shop.example.org --json
+      mdconnector status shop.example.org
+      mdconnector status --check
+      mdconnector status --prometheus --output /var/lib/prometheus/node-exporter/mdconnector.prom
     """
     from mdconnector.commands.status import show_status
 
+    if options["prometheus"] and options["as_json"]:
+        raise UsageError(
+            "--json and --prometheus are two ways to print", hint="leave one of them out"
+        )
+    if options["output"] is not None and not options["prometheus"]:
+        raise UsageError("--output is for --prometheus", hint="type 'mdconnector status -h'")
     configuration = _loader(options)()
-    output.finish(show_status(configuration, names, _now()), options, as_json=as_json)
+    output.finish_status(show_status(configuration, names, _now()), options)
 
 
 def _require_selection(command: str, names: tuple[str, ...], everything: bool) -> None:

@@ -352,6 +352,7 @@ def _completed(job: Job, ending: Complete, now: datetime) -> tuple[OrderOutcome,
         untold=None,
         settled_digest="" if is_as_wished(domain, ending.certificates) else digest_of(domain),
         settled_window=str(domain.renew_window) if is_due_at_once else "",
+        last_success=now,
     )
     return outcome, record.with_run(Run(now, job.command, word, detail))
 

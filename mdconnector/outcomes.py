@@ -276,6 +276,28 @@ class PendingSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedSummary:
+    """What Apache on this host serves of a domain, as far as it is known."""
+
+    is_stored: bool | None
+    """whether it is what the store holds; None where nobody could tell"""
+    words: str
+    at: datetime | None = None
+    """when Apache was asked"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """When a live certificate begins, is renewed, is warned about (MDWarnWindow), and ends."""
+
+    key_label: str
+    not_before: datetime
+    renew_at: datetime
+    warn_at: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DomainStatus:
     """One domain's line of status."""
 
@@ -293,8 +315,16 @@ class DomainStatus:
     next_try: datetime | None
     errors: int
     ca_url: str
-    served: str = ""
-    """what the last probe saw, in words; "" where nothing was asked"""
+    served: ServedSummary | None = None
+    """None where Apache was never asked about it"""
+    lifetimes: tuple[Lifetime, ...] = ()
+    """of the live certificates"""
+    used_by_ssl: bool = False
+    is_renewed: bool = True
+    """by anybody, us or mod_md: static files are not"""
+    failing_since: datetime | None = None
+    last_success: datetime | None = None
+    """when new certificates last came"""
 
 
 @dataclass(frozen=True, slots=True)

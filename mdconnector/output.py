@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from mdconnector.errors import MdConnectorError
+from mdconnector.errors import MdConnectorError, UsageError
 
 if TYPE_CHECKING:
-    from mdconnector.outcomes import Result
+    from mdconnector.outcomes import Result, StatusResult
     from mdconnector.report import Style
 
 
@@ -22,16 +23,57 @@ def finish(result: Result, options: Mapping[str, Any], *, as_json: bool) -> NoRe
     """Print a result as the options and the terminal want it, log it, exit with its code."""
     from mdconnector import report
 
-    style = report.Style(
-        as_json=as_json,
-        quiet=options["quiet"],
-        verbose=options["verbose"],
-        terminal=sys.stdout.isatty() and os.environ.get("TERM") != "dumb",
-        color=not (options["no_color"] or "NO_COLOR" in os.environ),
-    )
-    _print(result, style)
+    _print(result, _style(options, as_json=as_json))
     _journal(report.journal_lines(result))
     sys.exit(result.exit_code)
+
+
+def finish_status(result: StatusResult, options: Mapping[str, Any]) -> NoReturn:
+    """Print status as it is asked for, and exit; with --check as a monitoring plug-in does."""
+    from mdconnector import check
+
+    code = check.exit_code(result) if options["check"] else result.exit_code
+    place: Path | None = options["output"]
+    if options["prometheus"]:
+        from mdconnector import __version__, metrics
+
+        page = metrics.render_page(result, __version__)
+        if place is None:
+            write(sys.stdout, page)
+            sys.exit(code)
+        replace_file(place, page)
+    if options["check"] and not options["as_json"]:
+        write(sys.stdout, check.render_check(result))
+    elif not options["prometheus"]:
+        _print(result, _style(options, as_json=options["as_json"]))
+    sys.exit(code)
+
+
+def replace_file(place: Path, text: str) -> None:
+    """Put a file that everybody may read in its place, whole or not at all.
+
+    Raises UsageError where that cannot be: the place was named on the command line.
+    """
+    import tempfile
+
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=place.parent, prefix=f".{place.name}.", delete=False, encoding="utf-8"
+        ) as file:
+            try:
+                file.write(text)
+                os.fchmod(file.fileno(), 0o644)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).rename(place)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {place}: {error.strerror or error}",
+            hint="see that its folder is there, and that this user may write to it",
+        ) from error
 
 
 def report_error(error: MdConnectorError, command: str | None, arguments: Sequence[str]) -> int:
@@ -41,13 +83,20 @@ def report_error(error: MdConnectorError, command: str | None, arguments: Sequen
     """
     from mdconnector import report
 
+    is_check = command == "status" and "--check" in arguments
     if "--json" in arguments:
         write(sys.stdout, report.render_error(error, command))
+    elif is_check:
+        from mdconnector import check
+
+        write(
+            sys.stdout, check.unknown_line(f"{error}; {error.hint}" if error.hint else str(error))
+        )
     elif not report.is_silent(error, quiet=bool({"-q", "--quiet"} & set(arguments))):
         write(sys.stderr, report.describe_error(error))
     if error.exit_code not in {2, 75}:
         _journal([str(error)])
-    return error.exit_code
+    return 3 if is_check else error.exit_code
 
 
 def sayer(options: Mapping[str, Any]) -> Callable[[str], None]:
@@ -65,6 +114,18 @@ def write(stream: TextIO, text: str) -> None:
     except BrokenPipeError:
         # The reader has gone; what was done is done, and the exit code still tells it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _style(options: Mapping[str, Any], *, as_json: bool) -> Style:
+    from mdconnector import report
+
+    return report.Style(
+        as_json=as_json,
+        quiet=options["quiet"],
+        verbose=options["verbose"],
+        terminal=sys.stdout.isatty() and os.environ.get("TERM") != "dumb",
+        color=not (options["no_color"] or "NO_COLOR" in os.environ),
+    )
 
 
 def _print(result: Result, style: Style) -> None:

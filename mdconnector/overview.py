@@ -8,8 +8,16 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
+from mdconnector.certificates import CertificateFacts
 from mdconnector.managed_domain import ManagedDomain
-from mdconnector.outcomes import DomainStatus, PendingSummary, StagedSummary
+from mdconnector.outcomes import (
+    DomainStatus,
+    Lifetime,
+    Ordered,
+    PendingSummary,
+    ServedSummary,
+    StagedSummary,
+)
 from mdconnector.printable import printable
 from mdconnector.renewal import (
     BackingOff,
@@ -22,6 +30,9 @@ from mdconnector.renewal import (
     unheeded,
 )
 from mdconnector.stock import Stock, local_time
+from mdconnector.store.attempts import AttemptRecord
+from mdconnector.store.live import live_changed_at
+from mdconnector.store.tree import Store
 
 _FAR_AWAY = datetime.max.replace(tzinfo=UTC)
 
@@ -57,7 +68,55 @@ def status_of(stock: Stock) -> DomainStatus:
         else None,
         errors=record.attempt.errors,
         ca_url=stock.ca_url,
+        lifetimes=tuple(lifetime_of(domain, one, one.facts) for one in stock.live if one.facts),
+        used_by_ssl=domain.used_by_ssl,
+        is_renewed=domain.renewed_by is not None,
+        failing_since=record.attempt.failing_since if record.attempt.errors else None,
+        last_success=_last_success(record),
     )
+
+
+def lifetime_of(
+    domain: ManagedDomain, certificate: InstalledCertificate, facts: CertificateFacts
+) -> Lifetime:
+    """Return the dates of one live certificate."""
+    return Lifetime(
+        facts.key_label,
+        facts.not_before,
+        renewal_time(domain, certificate),
+        domain.warn_window.opens(facts.not_before, facts.not_after),
+        facts.not_after,
+    )
+
+
+def served_by_memory(
+    stock: Stock, store: Store, *, host: str, taken_up: datetime | None
+) -> ServedSummary | None:
+    """Return what is known, without asking, of what Apache on this host serves.
+
+    `taken_up` is when it last read its certificates; None where it does not run.
+    """
+    serials = tuple(f"{one.serial:x}" for one in stock.serving)
+    if not serials or stock.trouble is not None:
+        return None
+    seen = stock.record.served.get(host)
+    if seen is not None and seen.serials == serials:
+        return ServedSummary(True, f"Apache serves it (seen {local_time(seen.at)})", seen.at)
+    if seen is not None and seen.missed == serials:
+        at = f" {local_time(seen.missed_at)}" if seen.missed_at else ""
+        return ServedSummary(False, f"Apache did not serve it when asked{at}", seen.missed_at)
+    changed = live_changed_at(store, stock.domain.name)
+    if stock.domain.used_by_ssl and changed is not None and taken_up and changed > taken_up:
+        words = f"Apache was not reloaded since it went live {local_time(changed)}"
+        return ServedSummary(False, words)
+    return None
+
+
+def _last_success(record: AttemptRecord) -> datetime | None:
+    if record.last_success is not None:
+        return record.last_success
+    good = {Ordered.ENROLLED, Ordered.RENEWED}
+    return next((run.at for run in record.runs if run.outcome in good), None)
 
 
 def most_urgent_first(rows: list[DomainStatus]) -> tuple[DomainStatus, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from mdconnector.certificates import CertificateFacts
@@ -32,6 +32,7 @@ from mdconnector.served import (
 )
 from mdconnector.stock import Stock
 from mdconnector.store import attempts, promotion
+from mdconnector.store.live import live_changed_at
 from mdconnector.store.pending import drop_pending
 from mdconnector.store.tree import Store
 
@@ -96,8 +97,8 @@ class Witness:
 
     def conclude(self, target: Target, served: Served) -> None:
         """Remember what is served; a pending copy that has become needless is dropped."""
-        if served is Served.NEW:
-            self._remember(target)
+        if served is not Served.UNCHECKED:
+            self._remember(target, is_shown=served is Served.NEW)
         if served in {Served.NEW, Served.UNCHECKED}:
             drop_pending(self._store, target.name, target.fingerprints)
 
@@ -109,11 +110,13 @@ class Witness:
         seen = stock.record.served.get(self._host)
         if seen is not None and seen.serials == target.serials:
             return False
-        changed = _changed_at(self._store, stock.domain.name)
+        changed = live_changed_at(self._store, stock.domain.name)
         if changed is None:
             return False
         taken_up = datetime.fromtimestamp(running.pid_file_mtime_ns / 1e9, UTC)
-        if seen is None and changed < taken_up - CLOSE_TIMES:
+        if (seen is None or not seen.serials) and changed < taken_up - CLOSE_TIMES:
+            if seen is not None:
+                self._seems_owed(target, is_newer=False)  # it may have been mended by now
             return False
         if changed > taken_up + CLOSE_TIMES:
             return True
@@ -131,11 +134,15 @@ class Witness:
             return False
         return comparison.served is Served.OLD or is_newer
 
-    def _remember(self, target: Target) -> None:
+    def _remember(self, target: Target, *, is_shown: bool) -> None:
+        now = self._clock()
         record = attempts.load_attempt(self._store, target.name)
-        seen = attempts.Served(target.serials, self._clock())
         known = record.served.get(self._host)
-        if known is None or known.serials != seen.serials:
+        seen = attempts.Served(target.serials, now)
+        if not is_shown:
+            before = known or attempts.Served((), now)
+            seen = replace(before, missed=target.serials, missed_at=now)
+        if known is None or (known.serials, known.missed) != (seen.serials, seen.missed):
             attempts.save_attempt(self._store, target.name, record.with_served(self._host, seen))
 
     def _endpoints(self, target: Target) -> tuple[Endpoint, ...]:
@@ -164,12 +171,3 @@ def describe(comparison: Comparison, now: datetime) -> tuple[str, LastError | No
             return words, LastError(
                 "httpd", words, f"see the virtual host at {lost.endpoint.at}", now
             )
-
-
-def _changed_at(store: Store, name: str) -> datetime | None:
-    domains = store.domains()
-    if domains is None:
-        return None
-    with domains:
-        status = domains.stat(name)
-    return None if status is None else datetime.fromtimestamp(status.st_ctime, UTC)

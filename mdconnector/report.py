@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mdconnector.certificates import CertificateFacts
+from mdconnector.check import judge
 from mdconnector.errors import LockedError, MdConnectorError
 from mdconnector.managed_domain import Finding, ManagedDomain, VirtualHost
 from mdconnector.outcomes import (
@@ -347,8 +348,8 @@ def status_note(domain: DomainStatus) -> str:
         notes.append(domain.last_error.detail)
     if domain.next_try is not None:
         notes.append(f"next try {local(domain.next_try)}")
-    if domain.served:
-        notes.append(domain.served)
+    if domain.served is not None and domain.served.is_stored is False:
+        notes.append(domain.served.words)
     return "; ".join(notes)
 
 
@@ -460,7 +461,8 @@ def _promotion_to_json(domain: PromotionOutcome) -> dict[str, Any]:
 
 
 def _status_to_json(domain: DomainStatus, now: datetime) -> dict[str, Any]:
-    staged, pending = domain.staged, domain.pending
+    staged, pending, served = domain.staged, domain.pending, domain.served
+    verdict = judge(domain, now)
     return {
         "name": domain.name,
         "names": domain.names,
@@ -469,6 +471,7 @@ def _status_to_json(domain: DomainStatus, now: datetime) -> dict[str, Any]:
         "not_after": _time(domain.not_after),
         "days_left": days_left(domain.not_after, now) if domain.not_after else None,
         "renew_at": _time(domain.renew_at),
+        "warn_at": _time(min((one.warn_at for one in domain.lifetimes), default=None)),
         "certificates": [_live_to_json(one) for one in domain.live if one.facts is not None],
         "staged": staged
         and {
@@ -479,8 +482,12 @@ def _status_to_json(domain: DomainStatus, now: datetime) -> dict[str, Any]:
         "last_error": _error_to_json(domain.last_error),
         "next_try": _time(domain.next_try),
         "errors": domain.errors,
+        "failing_since": _time(domain.failing_since),
+        "last_success": _time(domain.last_success),
         "ca_url": domain.ca_url,
-        "served": domain.served or None,
+        "served": served.words if served else None,
+        "served_equals_stored": served.is_stored if served else None,
+        "check": {"level": verdict.level.name.lower(), "reasons": verdict.reasons},
     }
 
 

@@ -5,16 +5,19 @@ Rules: it only reads, and takes no lock; of a store that cannot be read it tells
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from mdconnector.commands.loading import open_store, select
 from mdconnector.errors import StoreError
 from mdconnector.httpd.configuration import Configuration
-from mdconnector.outcomes import StatusResult
-from mdconnector.overview import most_urgent_first, status_of
-from mdconnector.stock import take_stock
+from mdconnector.httpd.process import find_running
+from mdconnector.outcomes import DomainStatus, StatusResult
+from mdconnector.overview import most_urgent_first, served_by_memory, status_of
+from mdconnector.stock import Stock, take_stock
+from mdconnector.store.tree import Store
 
 
 def show_status(configuration: Configuration, names: Sequence[str], now: datetime) -> StatusResult:
@@ -23,10 +26,33 @@ def show_status(configuration: Configuration, names: Sequence[str], now: datetim
     try:
         with open_store(configuration, read_only=True) as store:
             stocks = take_stock(store, domains, now, failover=configuration.retry_failover)
+            rows = _with_what_is_served(configuration, store, stocks)
     except StoreError as error:
         # status tells how things stand, and this is how they stand for each domain
-        stocks = tuple(
-            replace(one, trouble=error)
-            for one in take_stock(None, domains, now, failover=configuration.retry_failover)
+        without = take_stock(None, domains, now, failover=configuration.retry_failover)
+        rows = [status_of(replace(one, trouble=error)) for one in without]
+    return StatusResult(most_urgent_first(rows), now)
+
+
+def _with_what_is_served(
+    configuration: Configuration, store: Store | None, stocks: Iterable[Stock]
+) -> list[DomainStatus]:
+    """Return the row of each domain, with what is remembered of what Apache serves."""
+    if store is None:
+        return [status_of(stock) for stock in stocks]
+    host, taken_up = os.uname().nodename, _taken_up_at(configuration)
+    return [
+        replace(
+            status_of(stock), served=served_by_memory(stock, store, host=host, taken_up=taken_up)
         )
-    return StatusResult(most_urgent_first([status_of(stock) for stock in stocks]), now)
+        for stock in stocks
+    ]
+
+
+def _taken_up_at(configuration: Configuration) -> datetime | None:
+    """Return when the running Apache has last read its certificates."""
+    running = find_running(configuration.pid_file)
+    if running is None:
+        return None
+    with running:
+        return datetime.fromtimestamp(running.pid_file_mtime_ns / 1e9, UTC)

@@ -45,6 +45,9 @@ class Served:
 
     serials: tuple[str, ...]
     at: datetime
+    missed: tuple[str, ...] = ()
+    """of a later live set that it was asked for and did not show"""
+    missed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,8 @@ class AttemptRecord:
     """of a configuration whose MDMustStaple the CA did not heed"""
     settled_window: str = ""
     """a MDRenewWindow that was open already when the last set came"""
+    last_success: datetime | None = None
+    """when a new set last came"""
 
     def with_run(self, run: Run) -> AttemptRecord:
         """Return the record with one run more."""
@@ -180,6 +185,7 @@ def _render(record: AttemptRecord) -> dict[str, object]:
         },
         "settled_digest": record.settled_digest,
         "settled_window": record.settled_window,
+        "last_success": time_text(record.last_success),
         "renewal_info": {
             ari_id: {
                 "ask_again": time_text(info.ask_again),
@@ -191,7 +197,12 @@ def _render(record: AttemptRecord) -> dict[str, object]:
             for ari_id, info in record.renewal_info.items()
         },
         "served": {
-            host: {"serials": list(served.serials), "at": time_text(served.at)}
+            host: {
+                "serials": list(served.serials),
+                "at": time_text(served.at),
+                "missed": list(served.missed),
+                "missed_at": time_text(served.missed_at),
+            }
             for host, served in record.served.items()
         },
         "runs": [
@@ -228,6 +239,7 @@ def _parse(fields: Fields) -> AttemptRecord:
         untold=_parse_untold(fields.part("untold")),
         settled_digest=fields.optional_text("settled_digest") or "",
         settled_window=fields.optional_text("settled_window") or "",
+        last_success=fields.optional_time("last_success"),
     )
 
 
@@ -281,5 +293,10 @@ def _parse_served(hosts: Fields) -> dict[str, Served]:
     parsed = {}
     for host, value in hosts.members().items():
         served = Fields(value)
-        parsed[host] = Served(served.texts("serials"), served.time("at"))
+        parsed[host] = Served(
+            served.texts("serials"),
+            served.time("at"),
+            served.texts("missed"),
+            served.optional_time("missed_at"),
+        )
     return parsed

@@ -152,6 +152,17 @@ def read_staged_credentials(store: Store, domain: ManagedDomain) -> tuple[Creden
             return credentials
 
 
+def live_changed_at(store: Store, domain_name: str) -> datetime | None:
+    """Return when domains/<name> was last changed or put in its place; None where there is none."""
+    domains = store.domains()
+    if domains is None:
+        return None
+    with domains:
+        status = domains.stat(folder_name(domain_name))
+    # the change of status: an exchange of folders leaves the modification time as it was
+    return None if status is None else datetime.fromtimestamp(status.st_ctime, UTC)
+
+
 def staging_changed_at(store: Store, domain_name: str) -> datetime | None:
     """Return when anything in staging/<name> was last changed; None where nothing lies there."""
     staging = store.staging()

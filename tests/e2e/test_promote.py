@@ -124,6 +124,12 @@ def other_site(folder: Path, *, own_key: bool) -> str:
     )
 
 
+def status_of(apache: Apache) -> tuple[bool | None, int]:
+    """Return whether status says that what is stored is served, and how `status --check` ends."""
+    known = run("status", "--json", config=apache.config).domain(NAME)["served_equals_stored"]
+    return known, run("status", "--check", config=apache.config).exit_code
+
+
 def expect_waiting(shop: Shop, done: Finished, *blamed: str) -> None:
     """Nothing was swapped nor reloaded, and the message says because of what."""
     assert (done.exit_code, done.json.get("reload")) == (4, "refused"), done.output
@@ -274,6 +280,7 @@ def test_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_that_shows_th
     assert f"{file}:{line}" in domain["error"]["hint"]
     assert f"serial {mine.chain[0].serial_number:x}" in domain["error"]["detail"]
     assert served_leaf(apache, NAME) == mine.chain[0]
+    assert status_of(apache) == (False, 1)
 
     file.write_text(managed_site(NAME, keys="RSA 2048"))
     mended = run("promote", NAME, "--reload", "--json", config=apache.config)
@@ -281,6 +288,7 @@ def test_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_that_shows_th
     assert mended.domain(NAME)["served"] == "new"
     live = leaf_in(apache.store / "domains" / NAME, "pubcert.pem")
     assert served_leaf(apache, NAME) == live
+    assert status_of(apache) == (True, 0)
 
 
 def test_a_promotion_without_reload_owes_one(shop: Shop) -> None:
@@ -289,10 +297,12 @@ def test_a_promotion_without_reload_owes_one(shop: Shop) -> None:
     assert (done.exit_code, done.json.get("reload")) == (0, "not-requested")
     assert done.domain(NAME)["outcome"] == "promoted"
     assert (shop.live, shop.served) == (shop.new, shop.old)
+    assert status_of(shop.apache) == (False, 1)
 
     with shop.reloaded(times=1):
         later = shop.promote("--reload")
     assert (later.exit_code, later.json["reload"]) == (0, "reloaded"), later.output
+    assert status_of(shop.apache) == (True, 0)
     domain = later.domain(NAME)
     assert (domain["outcome"], domain["served"]) == ("nothing-staged", "new")
     assert shop.served == shop.new

@@ -1,0 +1,219 @@
+"""`status` as a real process: for people, for monitoring, for Prometheus."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.command import run
+from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
+from tests.parts import Pebble
+
+NAME, OTHER = "one.example.org", "two.example.org"
+
+
+@pytest.fixture
+def missing(tmp_path: Path) -> PlainSites:
+    """One managed domain on an SSL vhost, and nothing in the store."""
+    sites = PlainSites(tmp_path)
+    sites.write("one", ssl_site(NAME, {}))
+    return sites
+
+
+@pytest.fixture(scope="module")
+def live(session_folder: Path, counting_ca: Pebble) -> PlainSites:
+    """One that is live, and never was served."""
+    sites = PlainSites(session_folder / "watched")
+    sites.write("one", ssl_site(NAME, settings_for(counting_ca)))
+    assert sites.run("enroll", "--all").exit_code == 0
+    assert sites.run("promote", "--all").exit_code == 0
+    return sites
+
+
+# --- status --check ------------------------------------------------------------------------------
+
+
+def test_a_missing_certificate_is_critical(missing: PlainSites) -> None:
+    done = missing.run("status", "--check")
+    assert (done.exit_code, done.stderr) == (2, "")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("MDCONNECTOR CRITICAL - 1 critical of 1 managed domain; ")
+    assert second == f"CRITICAL {NAME}: rsa2048 is missing"
+
+
+def test_status_itself_exits_0_all_the_same(missing: PlainSites) -> None:
+    assert missing.run("status").exit_code == 0
+
+
+@pytest.mark.pebble
+def test_all_well_is_0(live: PlainSites) -> None:
+    done = live.run("status", "--check")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert re.fullmatch(
+        rf"MDCONNECTOR OK - 1 managed domain, the first to expire is {NAME} in (89|90) days"
+        r"\|domains=1;;;0 .* days_left=\S+\n",
+        done.stdout,
+    )
+
+
+@pytest.mark.parametrize("words", [("--check",), ("-q", "--check")])
+def test_quiet_or_not_a_plug_in_always_says_its_line(
+    missing: PlainSites, words: tuple[str, ...]
+) -> None:
+    assert missing.run("status", *words).stdout.startswith("MDCONNECTOR CRITICAL")
+
+
+def test_nothing_managed_is_unknown(tmp_path: Path) -> None:
+    done = PlainSites(tmp_path).run("status", "--check")
+    assert done.exit_code == 3
+    assert done.stdout.startswith("MDCONNECTOR UNKNOWN - no managed domain is declared")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--sites", "/nonexistent"), "/nonexistent"),
+        (("--nonsense",), "--nonsense"),
+        (("nobody.example.org",), "nobody.example.org"),
+    ],
+    ids=["no such folder", "usage", "no such name"],
+)
+def test_every_error_of_a_check_is_3_and_a_line_on_stdout(
+    missing: PlainSites, words: tuple[str, ...], said: str
+) -> None:
+    place = () if "--sites" in words else ("--sites", missing.sites)
+    done = run("status", "--check", *words, *place)
+    assert (done.exit_code, done.stderr) == (3, "")
+    assert re.fullmatch(r"MDCONNECTOR UNKNOWN - [^\n]+\n", done.stdout)
+    assert said in done.stdout
+
+
+def test_the_check_in_json_has_the_same_exit_code_and_tells_why(missing: PlainSites) -> None:
+    done = missing.run("status", "--check", "--json")
+    assert done.exit_code == 2
+    judged = {"level": "critical", "reasons": ["rsa2048 is missing"]}
+    assert done.domain(NAME)["check"] == judged
+
+
+def test_an_error_in_json_is_3_too(missing: PlainSites) -> None:
+    done = run("status", "--check", "--json", "--sites", "/nonexistent")
+    assert done.exit_code == 3
+    assert done.json["error"]["type"] == "configuration"
+
+
+def test_only_the_named_are_judged(missing: PlainSites) -> None:
+    unused = f"<MDomainSet {OTHER}>\nMDRenewMode manual\n</MDomainSet>\n"
+    missing.write("two", unused)
+    assert missing.run("status", "--check").exit_code == 2
+    assert missing.run("status", OTHER, "--check").exit_code == 0
+
+
+@pytest.mark.pebble
+def test_what_apache_did_not_take_up_is_a_warning(live: PlainSites, parts_folder: Path) -> None:
+    copy = live.copy_to(parts_folder / "copy")
+    serial = copy.run("status", "--json").domain(NAME)["certificates"][0]["serial"]
+    note = copy.store / "mdconnector" / "attempts" / f"{NAME}.json"
+    at = '"at": "2026-01-01T00:00:00Z"'
+    missed = f'"missed": ["{serial}"], "missed_at": "2026-01-02T00:00:00Z"'
+    served = f'"served": {{"{os.uname().nodename}": {{"serials": ["1f"], {at}, {missed}}}}}'
+    text = note.read_text()
+    assert text.count('"served": {}') == 1
+    note.write_text(text.replace('"served": {}', served))
+    done = copy.run("status", "--check")
+    assert done.exit_code == 1
+    assert "Apache did not serve it when asked 2026-01-02 00:00 UTC" in done.stdout
+    assert copy.run("status", "--json").domain(NAME)["served_equals_stored"] is False
+
+
+# --- status --prometheus -------------------------------------------------------------------------
+
+
+def test_the_page_goes_to_stdout(missing: PlainSites) -> None:
+    done = missing.run("status", "--prometheus")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f'mdconnector_domain_state{{name="{NAME}",state="missing"}} 1\n' in done.stdout
+
+
+def test_the_page_replaces_a_file_that_all_may_read(missing: PlainSites) -> None:
+    place = missing.folder / "textfile" / "mdconnector.prom"
+    place.parent.mkdir()
+    place.write_text("old")
+    before = place.stat().st_ino
+    done = missing.run("status", "--prometheus", "--output", place)
+    assert (done.exit_code, done.output) == (0, "")
+    assert "mdconnector_domains 1\n" in place.read_text()
+    assert stat.S_IMODE(place.stat().st_mode) == 0o644
+    assert place.stat().st_ino != before, "it was replaced, not written over"
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_a_link_in_its_place_is_replaced_and_not_followed(missing: PlainSites) -> None:
+    target = missing.folder / "target"
+    target.write_text("untouched")
+    place = missing.folder / "mdconnector.prom"
+    place.symlink_to(target)
+    assert missing.run("status", "--prometheus", "--output", place).exit_code == 0
+    assert target.read_text() == "untouched"
+    assert not place.is_symlink()
+
+
+def test_a_page_that_cannot_be_written_is_2_and_leaves_nothing(missing: PlainSites) -> None:
+    place = missing.folder / "taken"
+    place.mkdir()
+    before = sorted(missing.folder.iterdir())
+    done = missing.run("status", "--prometheus", "--output", place)
+    assert done.exit_code == 2
+    assert f"cannot write {place}" in done.stderr
+    assert sorted(missing.folder.iterdir()) == before
+
+
+def test_a_folder_that_is_not_there_is_2(missing: PlainSites) -> None:
+    place = missing.folder / "absent" / "x.prom"
+    done = missing.run("status", "--prometheus", "--output", place)
+    assert done.exit_code == 2
+    assert "hint: " in done.stderr
+
+
+def test_one_run_writes_the_page_and_checks(missing: PlainSites) -> None:
+    place = missing.folder / "x.prom"
+    done = missing.run("status", "--prometheus", "--output", place, "--check")
+    assert done.exit_code == 2
+    assert done.stdout.startswith("MDCONNECTOR CRITICAL")
+    assert place.exists()
+
+
+@pytest.mark.parametrize("words", [("--output", "/tmp/x"), ("--prometheus", "--json")])
+def test_options_that_do_not_go_together_are_usage_errors(
+    missing: PlainSites, words: tuple[str, ...]
+) -> None:
+    assert missing.run("status", *words).exit_code == 2
+
+
+@pytest.mark.pebble
+def test_the_dates_of_the_page_are_those_of_the_json(live: PlainSites) -> None:
+    domain = live.run("status", "--json").domain(NAME)
+    page = live.run("status", "--prometheus").stdout
+    found = dict(
+        re.findall(
+            r"^mdconnector_certificate_(\w+)_timestamp_seconds\{.*\} (\d+)$", page, re.MULTILINE
+        )
+    )
+    told = {
+        "not_after": domain["not_after"],
+        "renewal": domain["renew_at"],
+        "warning": domain["warn_at"],
+    }
+    for kind, moment in told.items():
+        assert int(found[kind]) == int(_seconds(moment)), kind
+    last_success = re.search(r"^mdconnector_domain_last_success\S+ (\d+)$", page, re.MULTILINE)
+    assert last_success
+    assert int(last_success[1]) == _seconds(domain["last_success"])
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()

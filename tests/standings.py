@@ -1,0 +1,161 @@
+"""Managed domains in every state, as values: for tests, and for the picture in docs/."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mdconnector.certificates import CertificateFacts
+from mdconnector.keys import KeySpec
+from mdconnector.outcomes import (
+    DomainStatus,
+    Lifetime,
+    PendingSummary,
+    ServedSummary,
+    StagedSummary,
+    StatusResult,
+)
+from mdconnector.renewal import InstalledCertificate, LastError, State
+
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+RSA = KeySpec("RSA", bits=2048)
+EC = KeySpec("EC", curve="secp256r1")
+CA = "https://acme.sectigo.com/v2/OV"
+ISSUER = "Sectigo Public Server Authentication CA OV R36"
+REFUSED = LastError(
+    "urn:ietf:params:acme:error:unauthorized",
+    "the CA has not validated mail.example.org: the pre-validation has expired",
+    "renew it in SCM under Domains; then: mdconnector renew mail.example.org",
+    NOW - timedelta(days=2),
+)
+
+
+def facts(
+    *, left: float, life: float = 90, spec: KeySpec = RSA, serial: int = 0x3ABC
+) -> CertificateFacts:
+    """Return a certificate with some days left of a life of days."""
+    end = NOW + timedelta(days=left)
+    return CertificateFacts(
+        spec.label,
+        ("a.example",),
+        end - timedelta(days=life),
+        end,
+        serial,
+        f"{serial:064x}",
+        ISSUER,
+        False,
+        b"",
+    )
+
+
+def lifetime(one: CertificateFacts) -> Lifetime:
+    """Return its dates by mod_md's windows: 33% and 10%."""
+    life = one.not_after - one.not_before
+    renew_at, warn_at = one.not_after - life * 0.33, one.not_after - life * 0.1
+    return Lifetime(one.key_label, one.not_before, renew_at, warn_at, one.not_after)
+
+
+def standing(
+    name: str = "a.example",
+    state: State = State.VALID,
+    *,
+    left: float | None = 58,
+    life: float = 90,
+    specs: tuple[KeySpec, ...] = (RSA,),
+    **more: Any,
+) -> DomainStatus:
+    """Return a domain; `left` None is one without certificates."""
+    found = (
+        ()
+        if left is None
+        else tuple(
+            facts(left=left, life=life, spec=spec, serial=0x3ABC + n)
+            for n, spec in enumerate(specs)
+        )
+    )
+    live = tuple(
+        InstalledCertificate(spec, found[n] if found else None) for n, spec in enumerate(specs)
+    )
+    lifetimes = tuple(lifetime(one) for one in found)
+    given: dict[str, Any] = {
+        "names": (name,),
+        "detail": "",
+        "live": live,
+        "not_after": min((one.not_after for one in lifetimes), default=None),
+        "renew_at": min((one.renew_at for one in lifetimes), default=None),
+        "staged": None,
+        "pending": None,
+        "last_error": None,
+        "next_try": None,
+        "errors": 0,
+        "ca_url": CA,
+        "lifetimes": lifetimes,
+        "used_by_ssl": True,
+    }
+    return DomainStatus(name=name, state=state, **(given | more))
+
+
+FAILING = standing(
+    "mail.example.org",
+    State.FAILING,
+    left=6.4,
+    last_error=REFUSED,
+    errors=7,
+    failing_since=NOW - timedelta(days=2, hours=3),
+    next_try=NOW + timedelta(hours=3),
+)
+STAGED = standing(
+    "wiki.example.org",
+    State.STAGED,
+    left=28,
+    staged=StagedSummary(NOW - timedelta(minutes=40), (facts(left=89.9),)),
+)
+PENDING = standing(
+    "ev.example.org",
+    State.PENDING,
+    left=25,
+    life=199,
+    pending=PendingSummary(NOW - timedelta(hours=5), f"{CA}/order/81"),
+)
+UNSERVED = standing(
+    "shop.example.org",
+    left=75,
+    specs=(RSA, EC),
+    served=ServedSummary(False, "Apache was not reloaded since it went live 2026-06-01 11:20 UTC"),
+)
+SERVED = standing(
+    "www.example.org",
+    left=81,
+    specs=(RSA, EC),
+    served=ServedSummary(True, "Apache serves it (seen 2026-05-23 03:10 UTC)", NOW),
+    last_success=NOW - timedelta(days=9),
+)
+UNREADABLE = standing(
+    "intern.example.org",
+    State.UNKNOWN,
+    left=None,
+    detail="not readable by uid 1000; try sudo",
+)
+
+ALL = StatusResult(
+    (
+        standing(
+            "pay.example.org",
+            State.ERROR,
+            left=20,
+            detail="/etc/apache2/sites-enabled/pay.conf:4: MDExternalAccountBinding needs two "
+            "values, or the path of a JSON file",
+        ),
+        standing("old.example.org", State.EXPIRED, left=-2.2),
+        standing("neu.example.org", State.MISSING, left=None, specs=(EC,)),
+        FAILING,
+        PENDING,
+        STAGED,
+        standing("blog.example.org", State.EXPIRING, left=8),
+        standing("lists.example.org", State.DUE, left=21),
+        standing("*.dev.example.org", State.VALID, left=4.6, life=6, specs=(EC,)),
+        UNSERVED,
+        SERVED,
+    ),
+    NOW,
+)

@@ -1,0 +1,162 @@
+"""What monitoring hears: levels, exit codes, and the text of a plug-in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mdconnector.check import SHOWN_DOMAINS, Level, exit_code, judge, render_check, worst
+from mdconnector.outcomes import DomainStatus, PendingSummary, ServedSummary, StatusResult
+from mdconnector.renewal import InstalledCertificate, State
+from tests.standings import ALL, EC, FAILING, NOW, REFUSED, RSA, STAGED, UNREADABLE, standing
+
+DAY = timedelta(days=1)
+MOMENT = timedelta(seconds=1)
+
+
+def failing(*, left: float, since: timedelta) -> DomainStatus:
+    """A domain that fails since then; the warn window of its 90 days is 9, a third of it 3."""
+    return replace(
+        standing(state=State.FAILING, left=left, errors=3, last_error=REFUSED),
+        failing_since=NOW - since,
+    )
+
+
+def pending(since: timedelta) -> DomainStatus:
+    return standing(state=State.PENDING, pending=PendingSummary(NOW - since, "https://ca/o/1"))
+
+
+def staged(since: timedelta) -> DomainStatus:
+    assert STAGED.staged is not None
+    return replace(STAGED, staged=replace(STAGED.staged, since=NOW - since))
+
+
+def damaged() -> DomainStatus:
+    broken = InstalledCertificate(RSA, fault="pubcert.pem does not belong to privkey.pem")
+    return standing(state=State.ERROR, left=None, live=(broken,))
+
+
+def served(is_stored: bool | None) -> DomainStatus:
+    return standing(served=ServedSummary(is_stored, "Apache was not reloaded"))
+
+
+@pytest.mark.parametrize(
+    ("domain", "level"),
+    [
+        pytest.param(standing(), Level.OK, id="valid"),
+        pytest.param(standing(state=State.DUE, left=20), Level.OK, id="due is cron's business"),
+        pytest.param(
+            standing(state=State.EXPIRING, left=9), Level.WARNING, id="in the warn window"
+        ),
+        pytest.param(standing(left=9.01), Level.OK, id="just before the warn window"),
+        pytest.param(standing(state=State.EXPIRED, left=0), Level.CRITICAL, id="expired just now"),
+        pytest.param(failing(left=30, since=DAY), Level.WARNING, id="failing for 24 h"),
+        pytest.param(failing(left=30, since=DAY - MOMENT), Level.OK, id="failing for less"),
+        pytest.param(failing(left=3, since=MOMENT), Level.WARNING, id="failing, a third left"),
+        pytest.param(failing(left=2.99, since=MOMENT), Level.CRITICAL, id="failing, under a third"),
+        pytest.param(standing(left=2.99), Level.WARNING, id="under a third, but not failing"),
+        pytest.param(pending(DAY), Level.WARNING, id="pending for 24 h"),
+        pytest.param(pending(DAY - MOMENT), Level.OK, id="pending for less"),
+        pytest.param(staged(DAY), Level.WARNING, id="staged for 24 h"),
+        pytest.param(staged(DAY - MOMENT), Level.OK, id="staged for less"),
+        pytest.param(served(False), Level.WARNING, id="served is not what is stored"),
+        pytest.param(served(None), Level.OK, id="nobody knows what is served"),
+        pytest.param(served(True), Level.OK, id="served is what is stored"),
+        pytest.param(standing(state=State.MISSING, left=None), Level.CRITICAL, id="missing"),
+        pytest.param(
+            standing(state=State.MISSING, left=None, used_by_ssl=False),
+            Level.OK,
+            id="missing, and no SSL vhost uses it",
+        ),
+        pytest.param(damaged(), Level.CRITICAL, id="a pair that does not match"),
+        pytest.param(ALL.domains[0], Level.WARNING, id="a mistake in its directives"),
+        pytest.param(UNREADABLE, Level.UNKNOWN, id="not readable"),
+        pytest.param(
+            standing(state=State.MISSING, left=None, is_renewed=False), Level.OK, id="static files"
+        ),
+    ],
+)
+def test_the_level_of_a_domain(domain: DomainStatus, level: Level) -> None:
+    verdict = judge(domain, NOW)
+    assert verdict.level is level
+    assert bool(verdict.reasons) is (level is not Level.OK)
+
+
+def test_one_missing_key_type_is_critical() -> None:
+    both = standing(specs=(RSA, EC))
+    assert judge(both, NOW).level is Level.OK
+    without = replace(both, live=(both.live[0], InstalledCertificate(EC)), state=State.MISSING)
+    verdict = judge(without, NOW)
+    assert (verdict.level, verdict.reasons) == (Level.CRITICAL, ("secp256r1 is missing",))
+
+
+@pytest.mark.parametrize(
+    ("levels", "stands_for_all"),
+    [
+        ((Level.OK, Level.WARNING, Level.CRITICAL, Level.UNKNOWN), Level.CRITICAL),
+        ((Level.OK, Level.WARNING, Level.UNKNOWN), Level.WARNING),
+        ((Level.OK, Level.UNKNOWN), Level.UNKNOWN),
+        ((Level.OK,), Level.OK),
+        ((), Level.UNKNOWN),
+    ],
+)
+def test_the_worst_level_counts(levels: tuple[Level, ...], stands_for_all: Level) -> None:
+    assert worst(levels) is stands_for_all
+
+
+def test_all_well_is_one_line_with_performance_data() -> None:
+    result = StatusResult((standing("a.example", left=30), standing("b.example", left=80)), NOW)
+    assert exit_code(result) == 0
+    assert render_check(result) == (
+        "MDCONNECTOR OK - 2 managed domains, the first to expire is a.example in 30 days"
+        "|domains=2;;;0 ok=2;;;0 warning=0;;;0 critical=0;;;0 unknown=0;;;0"
+        " days_left=30.00;9.00:;3.00:\n"
+    )
+
+
+def test_the_summary_counts_and_names_the_worst_and_a_line_follows_for_each() -> None:
+    assert exit_code(ALL) == 2
+    summary, *lines = render_check(ALL).splitlines()
+    text, _, performance = summary.partition("|")
+    assert text == (
+        "MDCONNECTOR CRITICAL - 2 critical, 4 warning of 11 managed domains; "
+        "old.example.org: rsa2048 expired 2026-05-30 07:12 UTC"
+    )
+    assert "days_left=-2.20;9.00:;3.00:" in performance
+    assert [line.split(":")[0] for line in lines] == [
+        "CRITICAL old.example.org",
+        "CRITICAL neu.example.org",
+        "WARNING pay.example.org",
+        "WARNING mail.example.org",
+        "WARNING blog.example.org",
+        "WARNING shop.example.org",
+    ]
+
+
+def test_nothing_managed_is_unknown() -> None:
+    assert exit_code(StatusResult((), NOW)) == 3
+    assert render_check(StatusResult((), NOW)).startswith("MDCONNECTOR UNKNOWN - no managed domain")
+
+
+def test_only_performance_data_stands_behind_a_bar() -> None:
+    error = replace(REFUSED, detail="it said |x=1|")
+    domain = replace(FAILING, last_error=error, failing_since=NOW - 3 * DAY)
+    lines = render_check(StatusResult((domain,), NOW)).splitlines()
+    assert lines[0].count("|") == 1
+    assert "it said /x=1/" in lines[1]
+
+
+def test_performance_data_is_of_the_form_that_plug_ins_have() -> None:
+    performance = render_check(ALL).splitlines()[0].partition("|")[2]
+    for part in performance.split(" "):
+        assert re.fullmatch(r"[a-z_]+=-?\d+(\.\d+)?;(\d+\.\d+:)?;(\d+\.\d+:)?(;0)?", part), part
+
+
+def test_ten_thousand_bad_domains_are_not_ten_thousand_lines() -> None:
+    many = tuple(standing(f"{n}.example", State.EXPIRED, left=-1) for n in range(SHOWN_DOMAINS + 7))
+    lines = render_check(StatusResult(many, NOW)).splitlines()
+    assert len(lines) == 1 + SHOWN_DOMAINS + 1
+    assert lines[-1].startswith("and 7 more")

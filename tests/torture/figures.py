@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from tests.torture.figure import Figure
+from tests.torture.foreign_reloads import FOREIGN_RELOADS
 from tests.torture.power_cuts import POWER_CUTS, POWER_CUTS_LATER
+from tests.torture.tls_load import TLS_LOAD
 
 FIGURES: tuple[Figure, ...] = (
     POWER_CUTS,
     POWER_CUTS_LATER,
+    TLS_LOAD,
+    FOREIGN_RELOADS,
 )

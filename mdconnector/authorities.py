@@ -39,7 +39,7 @@ from mdconnector.errors import (
     StoreError,
 )
 from mdconnector.keys import generate_account_key
-from mdconnector.managed_domain import ExternalAccount, ManagedDomain
+from mdconnector.managed_domain import CaAccess, ExternalAccount, ManagedDomain
 from mdconnector.printable import printable
 from mdconnector.renewal import MAX_HOLD, AccountHold, LastError
 from mdconnector.store import accounts as account_files
@@ -59,18 +59,22 @@ class Sessions:
         self._store = store
         self.clock = clock
         self._lock = threading.Lock()
-        self._sessions: dict[tuple[str | None, ...], Session] = {}
+        self._sessions: dict[tuple[str, CaAccess], Session] = {}
 
     def session_for(self, domain: ManagedDomain, ca_url: str) -> Session:
         """Return the session with a CA by the proxy and the trust that the domain asks for."""
-        key = (ca_url, domain.ca_certificates, domain.proxy_url, domain.proxy_ca_certificates)
+        return self.session_at(ca_url, domain.ca_access)
+
+    def session_at(self, ca_url: str, access: CaAccess) -> Session:
+        """Return the session with a CA that is reached this way."""
+        key = (ca_url, access)
         with self._lock:
             if key not in self._sessions:
                 self._sessions[key] = Session(
                     ca_url,
-                    ca_certificates=domain.ca_certificates,
-                    proxy_url=domain.proxy_url,
-                    proxy_ca_certificates=domain.proxy_ca_certificates,
+                    ca_certificates=access.ca_certificates,
+                    proxy_url=access.proxy_url,
+                    proxy_ca_certificates=access.proxy_ca_certificates,
                     remembered=self._remembered(ca_url),
                 )
             return self._sessions[key]

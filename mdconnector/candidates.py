@@ -16,7 +16,7 @@ from mdconnector.outcomes import Promoted, PromotionOutcome
 from mdconnector.planning import news, told_key
 from mdconnector.printable import printable
 from mdconnector.renewal import LastError
-from mdconnector.stock import Stock, describe_keys, local_time
+from mdconnector.stock import WAS_REVOKED, Stock, describe_keys, local_time
 from mdconnector.store import promotion
 from mdconnector.store.accounts import merge_staged_account
 from mdconnector.store.live import read_staged_credentials
@@ -61,7 +61,9 @@ def sort_out(store: Store, stock: Stock, *, force: bool) -> Candidate | Promotio
         return failed(stock, CertificateError(why, hint=hint))
     if stock.found is None:
         refused = _refused_candidate(store, stock) if force else None
-        return refused or _nothing_staged(stock)
+        if refused is None or _is_revoked(stock, refused):
+            return _nothing_staged(stock)
+        return refused
     if stock.found.staged.fault is not None:
         why = f"the staged set is refused: {stock.found.staged.fault}"
         hint = f"'mdconnector renew {name}' orders anew"
@@ -70,11 +72,18 @@ def sort_out(store: Store, stock: Stock, *, force: bool) -> Candidate | Promotio
         candidate = _candidate(store, stock)
     except MdConnectorError as error:
         return failed(stock, error)
+    if _is_revoked(stock, candidate):
+        hint = f"'mdconnector renew {name}' orders anew"
+        return failed(stock, CertificateError(f"the set is refused: {WAS_REVOKED}", hint=hint))
     if stock.record.refuses(candidate.fingerprints) and not force:
         reason = stock.record.rollback.reason if stock.record.rollback else ""
         hint = f"mend it, then: mdconnector promote {name} --reload --force"
         return failed(stock, HttpdError(f"Apache refused this set before: {reason}", hint=hint))
     return candidate
+
+
+def _is_revoked(stock: Stock, candidate: Candidate) -> bool:
+    return any(sha256 in stock.record.revoked for sha256 in candidate.fingerprints)
 
 
 def _candidate(store: Store, stock: Stock) -> Candidate:

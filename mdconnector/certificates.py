@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 from itertools import pairwise
 from typing import TypeVar
 
@@ -35,6 +36,31 @@ CLOCK_SLACK = timedelta(hours=1)
 _CERTIFICATE_BLOCK = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n[A-Za-z0-9+/=\r\n]+-----END CERTIFICATE-----"
 )
+
+
+class RevocationReason(IntEnum):
+    """Why a certificate ends before its time: what of RFC 5280 §5.3.1 is a holder's to say."""
+
+    UNSPECIFIED = 0
+    KEY_COMPROMISE = 1
+    AFFILIATION_CHANGED = 3
+    SUPERSEDED = 4
+    CESSATION_OF_OPERATION = 5
+    PRIVILEGE_WITHDRAWN = 9
+
+    @property
+    def label(self) -> str:
+        """RFC 5280's own name: keyCompromise."""
+        first, *others = self.name.lower().split("_")
+        return first + "".join(word.capitalize() for word in others)
+
+    @classmethod
+    def labelled(cls, label: str) -> RevocationReason:
+        """Return the reason that RFC 5280 calls so. Raises ValueError."""
+        for reason in cls:
+            if reason.label == label:
+                return reason
+        raise ValueError(f"'{label}' is no reason to revoke")
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,15 @@ _LOCK_WAIT = click.option(
     type=click.FloatRange(min=0),
     help="How long to wait for another run. [default: 60 with NAMEs or on a terminal, else 0]",
 )
+_YES = click.option("--yes", is_flag=True, help="Do it without asking.")
+_REASONS = (
+    "unspecified",
+    "keyCompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    "privilegeWithdrawn",
+)
 _ENROLLING_OPTIONS = (
     _NAMES,
     _ALL,
@@ -349,6 +358,59 @@ def status(names: tuple[str, ...], **options: Any) -> None:
         raise UsageError("--output is for --prometheus", hint="type 'mdconnector status -h'")
     configuration = _loader(options)()
     output.finish_status(show_status(configuration, names, _now()), options)
+
+
+@program.command(context_settings=HELP)
+@click.argument("name", metavar="NAME", shell_complete=_complete_name)
+@click.option(
+    "--serial",
+    "serials",
+    metavar="HEX",
+    multiple=True,
+    help="Not the live certificates but this one: live, staged or archived. May be repeated.",
+)
+@click.option(
+    "--reason",
+    metavar="REASON",
+    type=click.Choice(_REASONS),
+    default=_REASONS[0],
+    help=f"Why, in the words of RFC 5280: {', '.join(_REASONS)}.",
+)
+@_YES
+@_LOCK_WAIT
+@_JSON
+@_takes_global_options
+def revoke(name: str, **arguments: Any) -> None:
+    """Have the CA revoke the live certificates of a managed domain, or older ones.
+
+    Asks before it does so, unless --yes is given. The domain is due for new certificates then.
+
+    \b
+    Examples:
+      mdconnector revoke shop.example.org --reason keyCompromise
+      mdconnector revoke shop.example.org --serial 3f21c0de --reason superseded --yes
+    """
+    from mdconnector.certificates import RevocationReason
+    from mdconnector.commands.revoke import choose, revoke_chosen
+
+    configuration = _loader(arguments)()
+    choice = choose(configuration, name, arguments["serials"], _now())
+    consequence = "Apache serves what is revoked until new ones are live. " * choice.is_live
+    output.confirm(
+        [f"to be revoked: {line}" for line in choice.lines],
+        f"{consequence}A revocation cannot be undone. Revoke?",
+        is_agreed=arguments["yes"],
+        say=output.sayer(arguments),
+    )
+    result = revoke_chosen(
+        configuration,
+        choice,
+        reason=RevocationReason.labelled(arguments["reason"]),
+        lock_wait_seconds=_lock_wait(arguments["lock_wait"], (name,)),
+        clock=_now,
+        say=output.sayer(arguments),
+    )
+    output.finish(result, arguments, as_json=arguments["as_json"])
 
 
 def _require_selection(command: str, names: tuple[str, ...], everything: bool) -> None:

@@ -9,7 +9,7 @@ it waits for; waiting is the caller's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -105,6 +105,8 @@ class Wish:
     """the ARI ids of the certificates that new ones take the place of"""
     order_anew: bool = False
     """even though a complete set waits to be staged"""
+    revoked: Collection[str] = ()
+    """SHA-256 of certificates that must not be staged"""
     despite_clock: bool = False
     """even though this host's clock is not the CA's"""
 
@@ -126,6 +128,7 @@ class Enrollment:
         self.domain = wish.domain
         self.ca_url = wish.ca_url
         self._live = wish.live
+        self._revoked = wish.revoked
         self._despite_clock = wish.despite_clock
         self._store = store
         self._accounts = accounts
@@ -218,8 +221,8 @@ class Enrollment:
     def _is_worth_staging(self) -> bool:
         """Say whether a complete set that an earlier run left is still to be staged."""
         credentials = self._pending.credentials()
-        live = {facts.sha256 for facts in self._live}
-        if any(credential.facts.sha256 in live for credential in credentials):
+        unfit = {facts.sha256 for facts in self._live} | set(self._revoked)
+        if any(credential.facts.sha256 in unfit for credential in credentials):
             return False
         verdict = verify_set(self.domain, credentials, live=self._live, now=self._clock())
         opens = min(

@@ -131,6 +131,16 @@ class ExternalAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class CaAccess:
+    """How a CA is reached, and by which roots it is trusted; None: directly, by the system's."""
+
+    ca_certificates: str | None = None
+    proxy_url: str | None = field(default=None, repr=False)
+    """it may hold a password"""
+    proxy_ca_certificates: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """One address of a <VirtualHost> or a Listen.
 
@@ -242,6 +252,11 @@ class ManagedDomain:
     def effective_ca_urls(self) -> tuple[str, ...]:
         """The CAs in force: Let's Encrypt where none is named, as in mod_md."""
         return self.ca_urls or (LETS_ENCRYPT,)
+
+    @property
+    def ca_access(self) -> CaAccess:
+        """How its CAs are reached."""
+        return CaAccess(self.ca_certificates, self.proxy_url, self.proxy_ca_certificates)
 
     @property
     def used(self) -> bool:

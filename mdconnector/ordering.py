@@ -164,6 +164,7 @@ def _enrollment(
         live=job.stock.serving,
         replaces=_replaced_by(job, store),
         order_anew=job.order_anew,
+        revoked=job.stock.record.revoked,
         despite_clock=Reason.FORCED in job.reasons,
     )
     return Enrollment(

@@ -342,4 +342,40 @@ class StatusResult:
         return EXIT_DONE
 
 
-Result = ScanResult | OrderRun | PromoteRun | StatusResult
+class Revoked(StrEnum):
+    """What revoke did about one domain."""
+
+    REVOKED = "revoked"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationOutcome:
+    """One domain's line of revoke."""
+
+    name: str
+    outcome: Revoked
+    detail: str
+    certificates: tuple[CertificateFacts, ...] = ()
+    """those that are revoked now"""
+    error: LastError | None = None
+    next_step: str = ""
+    """what is to be done now that they are"""
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationRun:
+    """The result of revoke."""
+
+    domains: tuple[RevocationOutcome, ...]
+
+    command: Literal["revoke"] = "revoke"
+
+    @property
+    def exit_code(self) -> int:
+        """1 a certificate is not revoked, else 0."""
+        failed = any(domain.outcome is Revoked.FAILED for domain in self.domains)
+        return EXIT_FAILED if failed else EXIT_DONE
+
+
+Result = ScanResult | OrderRun | PromoteRun | StatusResult | RevocationRun

@@ -106,6 +106,33 @@ def sayer(options: Mapping[str, Any]) -> Callable[[str], None]:
     return lambda text: write(sys.stderr, f"mdconnector: {text}\n")
 
 
+def confirm(
+    lines: Sequence[str], question: str, *, is_agreed: bool, say: Callable[[str], None]
+) -> None:
+    """Show what is about to be done, and have a person at the terminal agree to it.
+
+    Raises UsageError where nobody agrees: nothing was done then.
+    """
+    if is_agreed:
+        for line in lines:
+            say(line)
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "this asks before it does anything, and there is no terminal to ask at",
+            hint="add --yes to do it without asking",
+        )
+    import click
+
+    write(sys.stderr, "".join(f"{line}\n" for line in lines))
+    try:
+        if click.confirm(question, err=True):
+            return
+    except click.Abort:
+        write(sys.stderr, "\n")
+    raise UsageError("nothing was done, because nobody agreed to it")
+
+
 def write(stream: TextIO, text: str) -> None:
     """Write at once what is to be read at once."""
     try:

@@ -149,6 +149,7 @@ def _detail(stock: Stock) -> str:
         notes.append(f"not told yet: {stock.record.untold.why}")
     notes.append(unheeded(stock.domain, stock.live))
     notes += [_suggestion(stock, one) for one in stock.live]
+    notes += [_revocation(one) for one in stock.live]
     if stock.rubbish is not None:
         notes.append(f"{stock.rubbish.path}: {stock.rubbish.why}")
     if stock.found is not None and stock.found.staged.fault is not None:
@@ -163,6 +164,12 @@ def _suggestion(stock: Stock, certificate: InstalledCertificate) -> str:
     info = stock.record.renewal_info.get(facts.ari_id)
     why = f" ({info.explanation})" if info and info.explanation else ""
     return f"the CA would have it renewed by {local_time(suggested)}{why}"
+
+
+def _revocation(certificate: InstalledCertificate) -> str:
+    if certificate.revoked_at is None:
+        return ""
+    return f"{certificate.spec.label}: revoked {local_time(certificate.revoked_at)}"
 
 
 def _fault_of(domain: ManagedDomain) -> str:

@@ -58,6 +58,8 @@ class InstalledCertificate:
     """it was ordered for this very configuration, and the CA made it otherwise"""
     window_is_settled: bool = False
     """MDRenewWindow was open already when the last set came, so the default is taken for it"""
+    revoked_at: datetime | None = None
+    """when `mdconnector revoke` had it revoked"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,8 @@ def _reasons_of(
         found.add(Reason.NAMES)
     if facts.must_staple != domain.must_staple and not certificate.must_staple_is_settled:
         found.add(Reason.MUST_STAPLE)
+    if certificate.revoked_at is not None:
+        found.add(Reason.REVOKED)
     if facts.not_after <= now:
         found.add(Reason.EXPIRED)
     elif renews_at(domain, facts, settled=certificate.window_is_settled) <= now:
@@ -278,6 +282,7 @@ NOT_SERVING = frozenset(
         Reason.KEY_TYPE,
         Reason.MUST_STAPLE,
         Reason.EXPIRED,
+        Reason.REVOKED,
     }
 )
 """with one of these, what is live does not serve the configuration: it is `enroll`'s work too"""
@@ -316,7 +321,7 @@ def serves_until(
     ends = []
     for certificate in live:
         facts = certificate.facts
-        if facts is None or facts.not_after <= now:
+        if facts is None or facts.not_after <= now or certificate.revoked_at is not None:
             return None
         if not all(facts.covers(name) for name in domain.names):
             return None

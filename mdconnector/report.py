@@ -29,6 +29,9 @@ from mdconnector.outcomes import (
     PromotionOutcome,
     Reload,
     Result,
+    RevocationOutcome,
+    RevocationRun,
+    Revoked,
     ScanResult,
     StatusResult,
     TreeEntry,
@@ -65,6 +68,8 @@ def render(result: Result, style: Style) -> str:
             lines = promote_lines(result, style)
         case StatusResult():
             lines = [] if style.quiet else status_lines(result)
+        case RevocationRun():
+            lines = revoke_lines(result, style)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -75,6 +80,8 @@ def render_failures(result: Result, style: Style) -> str:
             lines = [*result.repairs, *_order_failures(result, style), *_broken(result, style)]
         case PromoteRun():
             lines = [*result.repairs, *_promote_failures(result, style), *_broken(result, style)]
+        case RevocationRun():
+            lines = _revocation_failures(result)
         case _:
             lines = []
     return "".join(f"{line}\n" for line in lines)
@@ -116,6 +123,8 @@ def journal_lines(result: Result) -> tuple[str, ...]:
                 *(_promotion_line(one) for one in promoted),
                 *_files_told(result),
             )
+        case RevocationRun():
+            return tuple(_revocation_line(one) for one in result.domains)
         case _:
             return ()
 
@@ -307,6 +316,28 @@ def _promote_failures(result: PromoteRun, style: Style) -> list[str]:
     return lines
 
 
+def revoke_lines(result: RevocationRun, style: Style) -> list[str]:
+    """Return the lines of revoke without the failures, and what is to be done now."""
+    done = [domain for domain in result.domains if domain.outcome is Revoked.REVOKED]
+    lines = [_revocation_line(domain) for domain in done]
+    if not style.quiet:
+        lines += [domain.next_step for domain in result.domains if domain.next_step]
+    return lines
+
+
+def _revocation_line(domain: RevocationOutcome) -> str:
+    return f"{domain.name}: {domain.outcome}: {domain.detail}"
+
+
+def _revocation_failures(result: RevocationRun) -> list[str]:
+    return [
+        _revocation_line(domain)
+        + (f"; {domain.error.hint}" if domain.error and domain.error.hint else "")
+        for domain in result.domains
+        if domain.outcome is Revoked.FAILED
+    ]
+
+
 _STATUS_HEAD = ("NAME", "STATE", "KEYS", "VALID UNTIL", "DAYS", "RENEWS AT", "ISSUER", "NOTE")
 
 
@@ -377,6 +408,8 @@ def result_to_json(result: Result) -> dict[str, Any]:
         case StatusResult():
             domains = [_status_to_json(domain, result.now) for domain in result.domains]
             return {**head, "domains": domains}
+        case RevocationRun():
+            return {**head, "domains": [_revocation_to_json(one) for one in result.domains]}
 
 
 def _managed_to_json(domain: ManagedDomain) -> dict[str, Any]:
@@ -456,6 +489,16 @@ def _promotion_to_json(domain: PromotionOutcome) -> dict[str, Any]:
         "detail": domain.detail,
         "certificates": [_facts_to_json(facts) for facts in domain.certificates],
         "served": domain.served,
+        "error": _error_to_json(domain.error),
+    }
+
+
+def _revocation_to_json(domain: RevocationOutcome) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "outcome": domain.outcome,
+        "detail": domain.detail,
+        "certificates": [_facts_to_json(facts) for facts in domain.certificates],
         "error": _error_to_json(domain.error),
     }
 

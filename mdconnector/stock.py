@@ -32,6 +32,7 @@ from mdconnector.store.live import FoundSet, StagedRubbish, read_live, read_stag
 from mdconnector.store.pending import Pending
 from mdconnector.store.tree import Store
 
+WAS_REVOKED = "it was revoked by 'mdconnector revoke'"
 _UNDECIDED = Due((), None)
 
 
@@ -101,7 +102,7 @@ class _Look:
         staging = read_staging(store, domain, now=self._now, live=live)
         record = load_attempt(store, domain.name)
         since, url = _open_order(store, domain)
-        found = staging if isinstance(staging, FoundSet) else None
+        found = _judged(staging, record) if isinstance(staging, FoundSet) else None
         rubbish = staging if isinstance(staging, StagedRubbish) else None
         hold = self._hold(store, domain, ca_for(domain, record.attempt, failover=self._failover))
         stock = self._stock(domain, live, found, record, hold)
@@ -152,7 +153,9 @@ def judge(stock: Stock) -> Stock:
 def _with_memory(stock: Stock, certificate: InstalledCertificate) -> InstalledCertificate:
     """Add to a live certificate what is remembered of it."""
     facts, record = certificate.facts, stock.record
-    if not (record.renewal_info or record.settled_digest or record.settled_window):
+    if not (
+        record.renewal_info or record.settled_digest or record.settled_window or record.revoked
+    ):
         return certificate
     is_settled = bool(record.settled_digest) and record.settled_digest == digest_of(stock.domain)
     info = record.renewal_info.get(facts.ari_id) if facts else None
@@ -162,7 +165,15 @@ def _with_memory(stock: Stock, certificate: InstalledCertificate) -> InstalledCe
         suggested=heeded.chosen if heeded else None,
         must_staple_is_settled=is_settled,
         window_is_settled=record.settled_window == str(stock.domain.renew_window),
+        revoked_at=record.revoked.get(facts.sha256) if facts else None,
     )
+
+
+def _judged(found: FoundSet, record: AttemptRecord) -> FoundSet:
+    """Return what waits in staging with its fault where a certificate of it was revoked."""
+    if all(facts.sha256 not in record.revoked for facts in found.staged.certificates):
+        return found
+    return replace(found, staged=replace(found.staged, fault=WAS_REVOKED))
 
 
 def questions(stock: Stock) -> tuple[CertificateFacts, ...]:

@@ -10,7 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from mdconnector.managed_domain import Severity
-from mdconnector.outcomes import OrderRun, PromoteRun, Result, ScanResult, StatusResult
+from mdconnector.outcomes import (
+    OrderRun,
+    PromoteRun,
+    Result,
+    RevocationRun,
+    ScanResult,
+    StatusResult,
+)
 from mdconnector.renewal import State
 from mdconnector.report import (
     AGREES,
@@ -19,6 +26,7 @@ from mdconnector.report import (
     order_lines,
     paste_lines,
     promote_lines,
+    revoke_lines,
     status_cells,
     tree_lines,
 )
@@ -54,6 +62,8 @@ def show(result: Result, style: Style) -> None:
             _show_lines(console, order_lines(result, style))
         case PromoteRun():
             _show_lines(console, promote_lines(result, style))
+        case RevocationRun():
+            _show_lines(console, revoke_lines(result, style))
 
 
 def _show_lines(console: Console, lines: list[str]) -> None:

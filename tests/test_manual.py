@@ -156,7 +156,7 @@ def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 
 _COMPLETIONS = [
-    ("mdconnector re", {"renew"}),
+    ("mdconnector re", {"renew", "revoke"}),
     ("mdconnector promote --reload", {"--reload", "--reload-command"}),
     ("mdconnector renew sh", {"shop.example.org"}),
     ("mdconnector renew ", {"shop.example.org", "api.example.org"}),

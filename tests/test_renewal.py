@@ -30,6 +30,7 @@ from mdconnector.renewal import (
     ca_for,
     delay_step,
     digest_of,
+    due_reasons,
     heed,
     is_comfortable,
     is_expiring,
@@ -37,6 +38,7 @@ from mdconnector.renewal import (
     is_urgent,
     needs_enrolling,
     next_try,
+    serves_until,
 )
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -101,6 +103,9 @@ def decide(
         ),
         pytest.param(installed(facts(age_days=61)), (Reason.WINDOW,), id="in its window"),
         pytest.param(installed(facts(age_days=90)), (Reason.EXPIRED,), id="expired this second"),
+        pytest.param(
+            replace(installed(facts()), revoked_at=NOW - DAY), (Reason.REVOKED,), id="revoked"
+        ),
     ],
 )
 def test_a_certificate_is_due_for(live: InstalledCertificate, reasons: tuple[Reason, ...]) -> None:
@@ -514,6 +519,12 @@ def test_an_account_that_has_waited_is_used_again() -> None:
 def test_the_last_quarter_of_the_window_is_urgent() -> None:
     assert not is_urgent(DOMAIN, (installed(facts(age_days=82)),), NOW)
     assert is_urgent(DOMAIN, (installed(facts(age_days=83)),), NOW)
+
+
+def test_what_is_revoked_serves_nobody_and_is_work_for_enroll() -> None:
+    live = (replace(installed(facts()), revoked_at=NOW),)
+    assert serves_until(DOMAIN, live, NOW) is None
+    assert needs_enrolling(due_reasons(DOMAIN, live, NOW))
 
 
 def test_waiting_is_comfortable_outside_the_warn_window_only() -> None:

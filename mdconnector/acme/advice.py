@@ -8,7 +8,7 @@ because several CAs put very different things under `malformed` and `unauthorize
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from mdconnector.errors import ErrorClass
@@ -16,6 +16,7 @@ from mdconnector.errors import ErrorClass
 ACME_ERROR = "urn:ietf:params:acme:error:"
 ACCOUNT_DOES_NOT_EXIST = ACME_ERROR + "accountDoesNotExist"
 ALREADY_REPLACED = ACME_ERROR + "alreadyReplaced"
+ALREADY_REVOKED = ACME_ERROR + "alreadyRevoked"
 BAD_CSR = ACME_ERROR + "badCSR"
 BAD_NONCE = ACME_ERROR + "badNonce"
 EXTERNAL_ACCOUNT_REQUIRED = ACME_ERROR + "externalAccountRequired"
@@ -44,6 +45,16 @@ class Purpose(StrEnum):
     FINALIZE = "finalizing the order"
     CERTIFICATE = "fetching the certificate"
     RENEWAL_INFO = "asking when to renew"
+    REVOCATION = "revoking the certificate"
+    READ_ACCOUNT = "reading the account"
+    KEY_CHANGE = "changing the account's key"
+    DEACTIVATION = "deactivating the account"
+
+
+_NOT_FOR_ORDERS = frozenset(
+    {Purpose.REVOCATION, Purpose.READ_ACCOUNT, Purpose.KEY_CHANGE, Purpose.DEACTIVATION}
+)
+"""what no renewal follows"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +82,20 @@ def stops_account(detail: str) -> bool:
     return any(known.stops_account and pattern.search(detail) for pattern, known in _BY_TEXT)
 
 
+def says_deactivated(detail: str) -> bool:
+    """Say whether a CA's words mean that the account was deactivated."""
+    return _DEACTIVATED.search(detail) is not None
+
+
 def advise(*, kind: str, status: int, detail: str, host: str, purpose: Purpose) -> Advice:
     """Say what a problem document of type `kind` means and what to do."""
+    found = _advise(kind=kind, status=status, detail=detail, host=host, purpose=purpose)
+    if purpose in _NOT_FOR_ORDERS:
+        return replace(found, hint=found.hint.removesuffix(_THEN))
+    return found
+
+
+def _advise(*, kind: str, status: int, detail: str, host: str, purpose: Purpose) -> Advice:
     portal = "SCM" if is_sectigo(host) else "the CA's portal"
     for pattern, known_text in _BY_TEXT:
         if pattern.search(detail):
@@ -123,6 +146,9 @@ _SUBSCRIPTION = _human(
 )
 _EMPTY_MALFORMED = _human("the CA gave no reason: see in PORTAL whether the account may order it")
 
+_DEACTIVATED = re.compile(
+    r"account (is|has been|was) (deactivated|revoked)|deactivated account", re.IGNORECASE
+)
 _BY_TEXT: tuple[tuple[re.Pattern[str], Advice], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), advice)
     for pattern, advice in (
@@ -179,7 +205,7 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], Advice], ...] = tuple(
             ),
         ),
         (
-            r"account (is|has been|was) (deactivated|revoked)|deactivated account",
+            _DEACTIVATED.pattern,
             _human(
                 "the account is deactivated at the CA: create a new ACME account in PORTAL and put "
                 "its values into MDExternalAccountBinding",
@@ -205,6 +231,12 @@ _UNAUTHORIZED_OTHERWISE = _human(
     "every name is validated and assigned to it"
 )
 _UNAUTHORIZED = {
+    Purpose.REVOCATION: _human(
+        "the CA does not let this account, or this key, revoke it: revoke it in PORTAL"
+    ),
+    Purpose.READ_ACCOUNT: _human(
+        "the CA does not let this account in: see in PORTAL whether it is active"
+    ),
     Purpose.ACCOUNT: _configuration(
         "the CA refused the account: compare key ID and HMAC key in MDExternalAccountBinding with "
         "the ACME account in PORTAL"

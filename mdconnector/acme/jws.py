@@ -1,7 +1,8 @@
 """What the account key signs and proves: requests, External Account Binding, challenges.
 
-Rules: pure. RS256 signs with the account key, HS256 with the binding's key; no value of either ever
-stands in a message.
+Rules: pure. A key signs by the algorithm of its kind, RS256 or one of ES256, ES384 and ES512; HS256
+signs with the binding's key. No value of either ever stands in a message. Accounts that mdconnector
+uses have RSA keys; those of other clients, and certificates' own keys, need not.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ import json
 import re
 from collections.abc import Mapping
 
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from josepy.b64 import b64encode
-from josepy.jwa import HS256, RS256
-from josepy.jwk import JWKRSA
+from josepy.jwa import ES256, ES384, ES512, HS256, RS256, JWASignature
+from josepy.jwk import JWKEC, JWKRSA
 
-from mdconnector.errors import ChallengeError, ConfigurationError
+from mdconnector.errors import CertificateError, ChallengeError, ConfigurationError
+from mdconnector.keys import PrivateKey
 
 MIN_HMAC_BYTES = 16
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 # RFC 8555 §8.3: at least 128 bits of entropy, so 22 characters; the upper limit is ours, because a
 # token becomes a file's name.
@@ -31,7 +35,7 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 def sign_request(
     payload: Mapping[str, object] | None,
     *,
-    key: rsa.RSAPrivateKey,
+    key: PrivateKey,
     url: str,
     nonce: str,
     kid: str | None = None,
@@ -41,18 +45,34 @@ def sign_request(
     Without `payload` it is a POST-as-GET (§6.3); without `kid`, the account's URL, the public key
     itself goes along.
     """
-    protected: dict[str, object] = {"alg": RS256.name, "nonce": nonce, "url": url}
+    algorithm = _algorithm(key)
+    protected: dict[str, object] = {"alg": algorithm.name, "nonce": nonce, "url": url}
     if kid is None:
         protected["jwk"] = public_jwk(key)
     else:
         protected["kid"] = kid
     content = b"" if payload is None else _json(payload)
     signed = _signing_input(protected, content)
-    return _json(_flattened(signed, RS256.sign(key, signed)))
+    return _json(_flattened(signed, algorithm.sign(key, signed)))
+
+
+def key_change(
+    new_key: PrivateKey, *, old_key: PrivateKey, account_url: str, url: str
+) -> dict[str, str]:
+    """Return the payload of a keyChange request: the new key's word for it (RFC 8555 §7.3.5).
+
+    `url` is that of keyChange; the request itself is signed with the old key.
+    """
+    algorithm = _algorithm(new_key)
+    protected = {"alg": algorithm.name, "jwk": public_jwk(new_key), "url": url}
+    signed = _signing_input(
+        protected, _json({"account": account_url, "oldKey": public_jwk(old_key)})
+    )
+    return _flattened(signed, algorithm.sign(new_key, signed))
 
 
 def external_account_binding(
-    account_key: rsa.RSAPrivateKey, *, kid: str, hmac: str, url: str
+    account_key: PrivateKey, *, kid: str, hmac: str, url: str
 ) -> dict[str, str]:
     """Return the member `externalAccountBinding` of a newAccount request (RFC 8555 §7.3.4).
 
@@ -97,15 +117,20 @@ def decode_hmac(text: str) -> bytes:
     return decoded
 
 
-def public_jwk(key: rsa.RSAPrivateKey) -> dict[str, str]:
-    """Return the account's public key as a JWK, its members in the order of RFC 7638."""
-    members = JWKRSA(key=key.public_key()).to_json()
-    return {name: str(members[name]) for name in ("e", "kty", "n")}
+def public_jwk(key: PrivateKey | PublicKey) -> dict[str, str]:
+    """Return the public key as a JWK, its members in the order of RFC 7638."""
+    if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        return public_jwk(key.public_key())
+    if isinstance(key, rsa.RSAPublicKey):
+        members = JWKRSA(key=key).to_json()
+        return {name: str(members[name]) for name in ("e", "kty", "n")}
+    members = JWKEC(key=key).to_json()
+    return {name: str(members[name]) for name in ("crv", "kty", "x", "y")}
 
 
-def thumbprint(key: rsa.RSAPrivateKey | rsa.RSAPublicKey) -> str:
+def thumbprint(key: PrivateKey | PublicKey) -> str:
     """Return the account key's thumbprint (RFC 7638) as base64url."""
-    return _base64url(JWKRSA(key=key).thumbprint())
+    return _base64url(hashlib.sha256(_json(public_jwk(key))).digest())
 
 
 def is_token(text: str) -> bool:
@@ -113,7 +138,7 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
-def key_authorization(token: str, key: rsa.RSAPrivateKey) -> str:
+def key_authorization(token: str, key: PrivateKey) -> str:
     """Return what proves control of a name (RFC 8555 §8.1). Raises ChallengeError."""
     if not is_token(token):
         raise ChallengeError(
@@ -128,9 +153,25 @@ def dns01_value(authorization: str) -> str:
     return _base64url(hashlib.sha256(authorization.encode("ascii")).digest())
 
 
-def csr_text(csr_der: bytes) -> str:
-    """Return a CSR as finalize wants it: base64url of its DER (RFC 8555 §7.4)."""
-    return _base64url(csr_der)
+def der_text(der: bytes) -> str:
+    """Return a CSR or a certificate as RFC 8555 wants it: base64url of its DER (§7.4, §7.6)."""
+    return _base64url(der)
+
+
+def _algorithm(key: PrivateKey) -> JWASignature:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return RS256
+    found = _ALGORITHMS.get(key.curve.name)
+    if found is None:
+        raise CertificateError(f"a key on the curve {key.curve.name} cannot sign for an ACME CA")
+    return found
+
+
+_ALGORITHMS: dict[str, JWASignature] = {
+    ec.SECP256R1.name: ES256,
+    ec.SECP384R1.name: ES384,
+    ec.SECP521R1.name: ES512,
+}
 
 
 def _signing_input(protected: Mapping[str, object], payload: bytes) -> bytes:

@@ -18,7 +18,6 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mdconnector.acme.advice import (
     ACCOUNT_DOES_NOT_EXIST,
@@ -30,7 +29,7 @@ from mdconnector.acme.advice import (
     Purpose,
 )
 from mdconnector.acme.answers import Directory, JsonObject, Response, in_utc, problem_error
-from mdconnector.acme.jws import csr_text, external_account_binding
+from mdconnector.acme.jws import der_text, external_account_binding
 from mdconnector.acme.session import LONGEST_RETRY_WAIT_SECONDS, Session
 from mdconnector.certificates import MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, split_chain
 from mdconnector.errors import (
@@ -41,6 +40,7 @@ from mdconnector.errors import (
     CertificateError,
     ConfigurationError,
 )
+from mdconnector.keys import PrivateKey
 from mdconnector.managed_domain import ExternalAccount
 from mdconnector.printable import printable
 
@@ -87,7 +87,7 @@ class Account:
     """An account at one CA: its URL is the `kid` of every request, its key signs them."""
 
     url: str
-    key: rsa.RSAPrivateKey = field(repr=False, compare=False)
+    key: PrivateKey = field(repr=False, compare=False)
     status: str = "valid"
     contact: tuple[str, ...] = ()
     orders_url: str | None = None
@@ -146,7 +146,7 @@ class Chain:
 
 def register_account(
     session: Session,
-    key: rsa.RSAPrivateKey,
+    key: PrivateKey,
     *,
     contact: str | None,
     terms_agreed: bool,
@@ -182,7 +182,7 @@ def register_account(
     return find_account(session, key) or _bind(session, key, payload)
 
 
-def find_account(session: Session, key: rsa.RSAPrivateKey) -> Account | None:
+def find_account(session: Session, key: PrivateKey) -> Account | None:
     """Ask for the key's account without making one (§7.3.1); None where the CA knows none."""
     try:
         return _new_account(
@@ -204,7 +204,7 @@ def update_contact(session: Session, account: Account, contact: str) -> Account:
         kid=account.url,
         purpose=Purpose.ACCOUNT,
     )
-    return _account(response, account.url, account.key)
+    return account_in(response, account.url, account.key)
 
 
 def new_order(
@@ -281,7 +281,7 @@ def finalize(session: Session, account: Account, order: Order, csr_der: bytes) -
     try:
         response = session.post(
             order.finalize,
-            {"csr": csr_text(csr_der)},
+            {"csr": der_text(csr_der)},
             key=account.key,
             kid=account.url,
             purpose=Purpose.FINALIZE,
@@ -384,7 +384,7 @@ def require_what_ca_asks(
 _PayloadFor = Callable[[Directory], Mapping[str, object]]
 
 
-def _bind(session: Session, key: rsa.RSAPrivateKey, payload: _PayloadFor) -> Account:
+def _bind(session: Session, key: PrivateKey, payload: _PayloadFor) -> Account:
     """Register with a binding, once; one that was used with this very key has its account."""
     try:
         return _new_account(session, key, payload, Purpose.ACCOUNT, repeatable=False)
@@ -400,13 +400,13 @@ def _bind(session: Session, key: rsa.RSAPrivateKey, payload: _PayloadFor) -> Acc
 
 def _new_account(
     session: Session,
-    key: rsa.RSAPrivateKey,
+    key: PrivateKey,
     payload: _PayloadFor,
     purpose: Purpose,
     *,
     repeatable: bool = True,
 ) -> Account:
-    response = _ask_directory(
+    response = ask_directory(
         session,
         lambda directory: session.post(
             directory.new_account,
@@ -421,7 +421,7 @@ def _new_account(
         raise CaProtocolError(
             "the CA's answer to newAccount has no header Location", url=response.url
         )
-    account = _account(response, response.location, key)
+    account = account_in(response, response.location, key)
     if account.status != "valid":
         raise problem_error(
             JsonObject(
@@ -437,7 +437,7 @@ def _new_account(
     return account
 
 
-def _ask_directory(session: Session, request: Callable[[Directory], Response]) -> Response:
+def ask_directory(session: Session, request: Callable[[Directory], Response]) -> Response:
     """Send a request to an address of the directory; a remembered one may have moved."""
     directory = session.directory()
     try:
@@ -453,7 +453,8 @@ def _ask_directory(session: Session, request: Callable[[Directory], Response]) -
         raise
 
 
-def _account(response: Response, url: str, key: rsa.RSAPrivateKey) -> Account:
+def account_in(response: Response, url: str, key: PrivateKey) -> Account:
+    """Read an account object (§7.1.2)."""
     # Some CAs answer with no body where the account exists already.
     document = response.document("account") if response.body.strip() else {}
     members = JsonObject(document, what="account", url=response.url)
@@ -485,7 +486,7 @@ def _place_order(
         )
 
     try:
-        response = _ask_directory(session, post)
+        response = ask_directory(session, post)
     except CaUnreachableError as error:
         asked = error.retry_after_seconds or 0.0
         if not error.request_sent or asked > LONGEST_RETRY_WAIT_SECONDS:
@@ -493,7 +494,7 @@ def _place_order(
         lost = find_lost_order(session, account, names, known_orders())
         if lost is not None:
             return lost
-        response = _ask_directory(session, post)
+        response = ask_directory(session, post)
     if response.location is None:
         raise CaProtocolError(
             "the CA's answer to newOrder has no header Location", url=response.url

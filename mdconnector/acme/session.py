@@ -22,7 +22,6 @@ from secrets import SystemRandom
 from typing import Self, TypeVar
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mdconnector import __version__
 from mdconnector.acme.advice import Purpose, stops_account
@@ -43,6 +42,7 @@ from mdconnector.errors import (
     CaUnreachableError,
     ConfigurationError,
 )
+from mdconnector.keys import PrivateKey
 from mdconnector.printable import printable
 
 CONNECT_TIMEOUT_SECONDS = 15.0
@@ -186,7 +186,7 @@ class Session:
         url: str,
         payload: Mapping[str, object] | None,
         *,
-        key: rsa.RSAPrivateKey,
+        key: PrivateKey,
         kid: str | None,
         purpose: Purpose,
         repeatable: bool = True,

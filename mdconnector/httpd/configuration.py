@@ -35,11 +35,12 @@ from mdconnector.httpd.evaluator import (
 )
 from mdconnector.httpd.paths import merge_path
 from mdconnector.httpd.reader import DiskReader, Program, read_environment, read_program
-from mdconnector.httpd.settings import GlobalSettings
+from mdconnector.httpd.settings import GlobalSettings, Settings
 from mdconnector.httpd.vhosts import Listen, Servers, matches_vhost, read_servers
 from mdconnector.keys import DEFAULT_KEY_SPEC, KeySpec
 from mdconnector.managed_domain import (
     Address,
+    CaAccess,
     Finding,
     ManagedDomain,
     Severity,
@@ -129,6 +130,8 @@ class Configuration:
     """whether text was read that this httpd does not read"""
     server_key_specs: tuple[KeySpec, ...] = (DEFAULT_KEY_SPEC,)
     """MDPrivateKeys of the main server: by these mod_md looks for answers to tls-alpn-01"""
+    ca_access: CaAccess = field(default_factory=CaAccess)
+    """the main server's way to CAs, for what no managed domain uses"""
 
     @property
     def servers(self) -> tuple[VirtualHost, ...]:
@@ -425,6 +428,7 @@ def _compose(
         module_files=evaluation.module_files,
         assumed=evaluation.assumed,
         server_key_specs=reading.interpretation.server.key_specs or (DEFAULT_KEY_SPEC,),
+        ca_access=_ca_access(reading.interpretation.server),
     )
 
 
@@ -495,6 +499,14 @@ def _notes(beginning: _Beginning, reading: _Reading, store_path: Path) -> list[s
     if beginning.sites_folder is not None:
         notes.append("Listen 80 and Listen 443, with mod_ssl and mod_md loaded")
     return notes
+
+
+def _ca_access(server: Settings) -> CaAccess:
+    roots, proxy_roots = (
+        None if file is None or file.lower() == "none" else file
+        for file in (server.ca_certificates, server.proxy_ca_certificates)
+    )
+    return CaAccess(roots, server.proxy_url, proxy_roots)
 
 
 def _hook(shared: GlobalSettings, name: str, command: str | None) -> Hook | None:

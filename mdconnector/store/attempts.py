@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = "attempts"
 MAX_RUNS = 20
+MAX_REVOKED = 100
 _MAX_FILE_NAME = 255
 
 
@@ -101,6 +102,8 @@ class AttemptRecord:
     """a MDRenewWindow that was open already when the last set came"""
     last_success: datetime | None = None
     """when a new set last came"""
+    revoked: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    """certificates of the domain that `mdconnector revoke` had revoked, by SHA-256, and when"""
 
     def with_run(self, run: Run) -> AttemptRecord:
         """Return the record with one run more."""
@@ -109,6 +112,12 @@ class AttemptRecord:
     def with_served(self, host: str, served: Served) -> AttemptRecord:
         """Return the record with what `host` serves now."""
         return replace(self, served=MappingProxyType({**self.served, host: served}))
+
+    def with_revoked(self, fingerprints: Iterable[str], at: datetime) -> AttemptRecord:
+        """Return the record with certificates more that are revoked; the newest are kept."""
+        revoked = {**self.revoked, **dict.fromkeys(fingerprints, at)}
+        newest = sorted(revoked.items(), key=lambda one: one[1], reverse=True)[:MAX_REVOKED]
+        return replace(self, revoked=MappingProxyType(dict(newest)))
 
     def refuses(self, fingerprints: Iterable[str]) -> bool:
         """Say whether this is the set that a rollback took out again."""
@@ -186,6 +195,7 @@ def _render(record: AttemptRecord) -> dict[str, object]:
         "settled_digest": record.settled_digest,
         "settled_window": record.settled_window,
         "last_success": time_text(record.last_success),
+        "revoked": {sha256: time_text(at) for sha256, at in record.revoked.items()},
         "renewal_info": {
             ari_id: {
                 "ask_again": time_text(info.ask_again),
@@ -240,6 +250,7 @@ def _parse(fields: Fields) -> AttemptRecord:
         settled_digest=fields.optional_text("settled_digest") or "",
         settled_window=fields.optional_text("settled_window") or "",
         last_success=fields.optional_time("last_success"),
+        revoked=MappingProxyType(_parse_times(fields.part("revoked"))),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from mdconnector.renewal import Attempt, LastError, RenewalInfo
 from mdconnector.store.attempts import (
+    MAX_REVOKED,
     MAX_RUNS,
     AttemptRecord,
     RollbackNote,
@@ -37,6 +38,7 @@ FULL = (
         ),
         rollback=RollbackNote(NOW, "Apache ended", ("aa",), ("bb", "cc")),
         told=Told("ca", NOW),
+        revoked={"ab" * 32: NOW},
         renewal_info={
             "a.b": RenewalInfo(NOW, NOW, NOW + timedelta(days=2), NOW, "https://ca.example/why"),
             "a.c": RenewalInfo(NOW),
@@ -123,6 +125,15 @@ def test_name_as_long_as_dns_allows_has_a_file_of_its_own(store: Store) -> None:
     save_attempt(store, long, FULL)
     assert load_attempt(store, long) == FULL
     assert load_attempt(store, other) == AttemptRecord()
+
+
+def test_only_the_newest_of_many_revoked_certificates_are_kept() -> None:
+    record = AttemptRecord()
+    for number in range(MAX_REVOKED + 5):
+        record = record.with_revoked([f"{number:064x}"], NOW + timedelta(seconds=number))
+    assert len(record.revoked) == MAX_REVOKED
+    assert f"{4:064x}" not in record.revoked
+    assert f"{5:064x}" in record.revoked
 
 
 def test_set_that_was_put_back_is_refused_and_no_other() -> None:

@@ -29,6 +29,8 @@ from tests.torture.fleet import Fleet, require
 NAMES = tuple(f"site{number:02}.example" for number in range(20))
 RELOAD_EVERY_SECONDS = 0.3
 REST_SECONDS = 0.15
+TRIES = 4
+"""for a promotion beside which there was no reload, or no moment of rest"""
 
 
 class Colleague:
@@ -80,9 +82,12 @@ class _Shift:
     def work(self, trials: int) -> None:
         """Do so many trials; an Apache that ended is a violation, and the end."""
         self.fleet.put_live(self.fleet.sets())
+        last = self.tally.done + trials
         colleague = Colleague(self.fleet.apache)
         with colleague.at_work(), self._watched():
-            for _ in range(trials):
+            for _ in range(trials * TRIES):
+                if self.tally.done == last:
+                    break
                 self._promote(colleague)
                 if not self.fleet.apache.is_running:
                     log = self.fleet.apache.error_log()

@@ -218,11 +218,12 @@ class Accounts:
         changed = replace(stored, contact=(contact,))
         return account_files.save_account(self._store, changed, account.key), account
 
-    def register_again(
+    def replace_lost(
         self, domain: ManagedDomain, ca_url: str, lost: Account, error: CaProblemError
-    ) -> Account:
-        """Register the key of an account that the CA does not know any more, once in a run.
+    ) -> None:
+        """Put another account in the place of one that the CA does not know any more.
 
+        That is a stored one that the CA knows, else a new one with the same key; once in a run.
         Raises the error that stopped the account without a request; `error` where it was in vain.
         """
         key = _key(domain, ca_url)
@@ -231,19 +232,36 @@ class Accounts:
                 raise self._stopped[key]
             stored, known = self._known[key]
             if known.url != lost.url:
-                return known
+                return
             if key in self._registered_again:
                 error.stops_account = True
                 self._stopped[key] = error
                 raise error
             self._registered_again.add(key)
+            other = self._other_known(domain, ca_url, stored)
+            if other is not None:
+                self._known[key] = other
+                return
             with self._stopping(domain, ca_url):
                 account = self._announce(domain, ca_url, lost)
             if account.url != lost.url:
                 account_files.mark_account(self._store, stored, "unknown")
                 stored = self._save(account, domain, ca_url)
             self._known[key] = (stored, account)
-            return account
+
+    def _other_known(
+        self, domain: ManagedDomain, ca_url: str, lost: StoredAccount
+    ) -> tuple[StoredAccount, Account] | None:
+        """Look for another stored account that the CA knows: registering may cost a binding."""
+        session = self.sessions.session_for(domain, ca_url)
+        for stored, account in _usable_accounts(self._store, ca_url, domain.eab):
+            if stored.url == lost.url or not _is_known(session, account):
+                continue
+            account_files.mark_account(self._store, lost, "unknown")
+            if not stored.id:
+                stored = account_files.save_account(self._store, stored, account.key)  # noqa: PLW2901
+            return stored, account
+        return None
 
     def _stored(
         self, ca_url: str, eab: ExternalAccount | None
@@ -320,6 +338,14 @@ def look_for_account(
     )
     bound = f", bound to {printable(domain.eab.kid, 80)}" if domain.eab else ""
     return f"as a new account{bound}"
+
+
+def _is_known(session: Session, account: Account) -> bool:
+    try:
+        return resources.find_account(session, account.key) is not None
+    except CaProblemError:
+        # known perhaps, but not to be used
+        return False
 
 
 def _usable_accounts(

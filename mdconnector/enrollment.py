@@ -9,14 +9,19 @@ it waits for; waiting is the caller's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from mdconnector import challenges
 from mdconnector.acme import jws, resources
-from mdconnector.acme.advice import ACCOUNT_DOES_NOT_EXIST, BAD_CSR, stops_account
+from mdconnector.acme.advice import (
+    ACCOUNT_DOES_NOT_EXIST,
+    BAD_CSR,
+    name_portal,
+    stops_account,
+)
 from mdconnector.acme.resources import (
     Account,
     Authorization,
@@ -38,6 +43,7 @@ from mdconnector.challenges import (
     ChallengeType,
     Offer,
     OfferedAuthorization,
+    Setups,
     traces_from_json,
     traces_to_json,
 )
@@ -195,7 +201,7 @@ class Enrollment:
         if not complete:
             self._tear_down()
             self._tell_of_abandoned_orders()
-            self._account_id, _ = self._accounts.account_for(self.domain, self.ca_url)
+            self._account()
             self._pending.begin(
                 self.domain,
                 ca_url=self.ca_url,
@@ -234,9 +240,9 @@ class Enrollment:
     def _obtain(self, spec: KeySpec) -> Waiting | None:
         """Bring one key type's order forward; None once its chain is here."""
         session = self._accounts.sessions.session_for(self.domain, self.ca_url)
-        _, account = self._accounts.account_for(self.domain, self.ca_url)
+        account = self._account()
         order = self._saved_order(session, account, spec) or self._place(session, account, spec)
-        _, account = self._accounts.account_for(self.domain, self.ca_url)
+        account = self._account()
         if order.status is OrderStatus.PENDING:
             if self._may_be_finalizing(order, spec):
                 raise CaProtocolError(
@@ -258,6 +264,11 @@ class Enrollment:
                 raise self._failure(session, account, order, spec)
             case _:
                 return self._wait(order, spec)
+
+    def _account(self) -> Account:
+        """Return the account in force: it may be another one than when the set was begun."""
+        self._account_id, account = self._accounts.account_for(self.domain, self.ca_url)
+        return account
 
     def _saved_order(self, session: Session, account: Account, spec: KeySpec) -> Order | None:
         note = self._pending.load_order(spec)
@@ -318,7 +329,9 @@ class Enrollment:
         except CaProblemError as error:
             if error.type != ACCOUNT_DOES_NOT_EXIST:
                 raise
-            account = self._accounts.register_again(self.domain, self.ca_url, account, error)
+            self._accounts.replace_lost(self.domain, self.ca_url, account, error)
+            account = self._account()
+            note = replace(note, account_id=self._account_id)
             order = self._new_order(session, account, spec, profile)
         self._pending.save_order(spec, replace(note, url=order.url))
         self._polls = 0
@@ -378,12 +391,20 @@ class Enrollment:
             ]
             if any(one.status not in _ALIVE for one in authorizations):
                 raise self._failure(session, account, order, spec)
-            setups = challenges.set_up(
-                [
-                    _offered(one)
-                    for one in authorizations
-                    if one.status is AuthorizationStatus.PENDING
-                ],
+            setups = self._set_up(session, account, authorizations)
+            self._notes = tuple(note for answer in setups.answers for note in answer.notes)
+            for answer in setups.answers:
+                resources.answer_challenge(session, account, answer.url)
+            self._answered.add(order.url)
+        return self._wait(order, spec)
+
+    def _set_up(
+        self, session: Session, account: Account, authorizations: Sequence[Authorization]
+    ) -> Setups:
+        pending = [one for one in authorizations if one.status is AuthorizationStatus.PENDING]
+        try:
+            return challenges.set_up(
+                [_offered(one) for one in pending],
                 self.domain,
                 self._site,
                 store=self._store,
@@ -392,11 +413,9 @@ class Enrollment:
                 now=self._clock(),
                 announce=self._announce,
             )
-            self._notes = tuple(note for answer in setups.answers for note in answer.notes)
-            for answer in setups.answers:
-                resources.answer_challenge(session, account, answer.url)
-            self._answered.add(order.url)
-        return self._wait(order, spec)
+        except ChallengeError as error:
+            error.hint = name_portal(error.hint or "", session.host) or None
+            raise
 
     def _announce(self, kind: ChallengeType, name: str) -> None:
         veto = self.notifier.tell(f"challenge-setup:{kind}:{name}")

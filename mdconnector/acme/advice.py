@@ -27,6 +27,7 @@ RATE_LIMITED = ACME_ERROR + "rateLimited"
 UNAUTHORIZED = ACME_ERROR + "unauthorized"
 UNSUPPORTED_CONTACT = ACME_ERROR + "unsupportedContact"
 
+_A_PORTAL = "the CA's portal"
 _THEN = "; then: mdconnector renew NAME"
 
 
@@ -77,6 +78,11 @@ def is_sectigo(host: str) -> bool:
     return host == "sectigo.com" or host.endswith(".sectigo.com")
 
 
+def name_portal(hint: str, host: str) -> str:
+    """Call a CA's portal in a hint by its name, where it is known."""
+    return hint.replace(_A_PORTAL, "SCM") if is_sectigo(host) else hint
+
+
 def stops_account(detail: str) -> bool:
     """Say whether a CA's words mean that the account as a whole is out of service."""
     return any(known.stops_account and pattern.search(detail) for pattern, known in _BY_TEXT)
@@ -96,7 +102,7 @@ def advise(*, kind: str, status: int, detail: str, host: str, purpose: Purpose) 
 
 
 def _advise(*, kind: str, status: int, detail: str, host: str, purpose: Purpose) -> Advice:
-    portal = "SCM" if is_sectigo(host) else "the CA's portal"
+    portal = name_portal(_A_PORTAL, host)
     for pattern, known_text in _BY_TEXT:
         if pattern.search(detail):
             return _in(portal, known_text)

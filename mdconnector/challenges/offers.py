@@ -121,7 +121,7 @@ def impossible(
         hint = f"validate this domain in the CA's portal, or {hint}"
     return ChallengeError(
         f"{task.name} cannot be proved to the CA: it offers {task.offered}; {'; '.join(reasons)}",
-        hint=hint,
+        hint=f"{hint}; then: mdconnector renew {domain.name}",
         error_class=error_class,
     )
 

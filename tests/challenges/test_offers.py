@@ -153,7 +153,9 @@ def test_error_says_what_was_offered_and_what_would_be_needed() -> None:
         "tls-alpn-01: no SSL vhost of it has 'Protocols acme-tls/1'; "
         "http-01: there is no 'Listen 80'; dns-01: there is no MDChallengeDns01 command"
     )
-    assert caught.value.hint == "make one of these challenges possible"
+    assert caught.value.hint == (
+        "make one of these challenges possible; then: mdconnector renew shop.example.org"
+    )
     assert caught.value.error_class is ErrorClass.NEEDS_HUMAN
 
 

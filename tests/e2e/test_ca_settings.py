@@ -22,7 +22,7 @@ SETTINGS: dict[str, Mapping[str, object]] = {
     "strict, no nonce refused, no proof kept": {"strict": True, "nonce_reject": 0},
     "every fifth nonce refused, every proof kept": {"nonce_reject": 20, "authz_reuse": 100},
     "every second nonce refused": {"strict": True, "nonce_reject": 50},
-    "slow validation": {"va_nosleep": False, "va_sleep_seconds": 2, "nonce_reject": 0},
+    "slow validation": {"va_nosleep": False, "va_sleep_seconds": 3, "nonce_reject": 0},
     "long chain": {"chain_length": 3, "strict": True, "nonce_reject": 20},
     "alternate roots": {"alternate_roots": 2, "authz_reuse": 100, "nonce_reject": 0},
 }
@@ -41,6 +41,8 @@ def test_two_key_types_are_enrolled_whatever_the_ca_is_like(
     if "authz_reuse" in knobs:
         proofs = ca.log_text().count("set VALID by completed challenge")
         assert proofs == 2, "what was proved for one order is proved for the next"
+    if "va_sleep_seconds" in knobs:
+        assert "Sleeping for" in ca.log_text()
     root = x509.load_pem_x509_certificate(ca.root_pem().encode())
     for file in ("pubcert.pem", "pubcert.secp256r1.pem"):
         text = (sites.store / "staging" / NAME / file).read_bytes()

@@ -5,6 +5,8 @@ Each test names its row, and proves by the rule's hits that its fault was really
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mdconnector.acme.advice import Purpose
 from mdconnector.acme.session import Session
-from mdconnector.keys import public_bytes
+from mdconnector.keys import key_to_pem, public_bytes
 from mdconnector.store.accounts import account_ids, load_account
 from mdconnector.store.tree import Store
 from tests.e2e.behind_proxy import (
@@ -124,6 +126,37 @@ def test_matrix_c4_account_that_the_ca_forgot_is_registered_again_with_its_key(
     again, same_key = account_in(new_sites)
     assert again != url, "the CA has not forgotten the account"
     assert public_bytes(same_key) == public_bytes(key)
+    (account,) = [one for one in stored_accounts(new_sites) if one["url"] == again]
+    staged = json.loads((new_sites.store / "staging" / PROVEN / "md.json").read_text())
+    assert staged["ca"]["account"] == account["id"], "mod_md would look for the old account"
+
+
+def stored_accounts(sites: PlainSites) -> list[dict[str, str]]:
+    """Return what every account.json says, with its id."""
+    files = (sites.store / "accounts").glob("*/account.json")
+    return [{"id": file.parent.name, **json.loads(file.read_text())} for file in files]
+
+
+def test_matrix_c4_another_stored_account_is_taken_before_a_binding_is_spent(
+    sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    """The first of two stored accounts of one CA and binding is unknown there."""
+    accounts = sites.store / "accounts"
+    (known,) = stored_accounts(sites)
+    lost = accounts / "ACME-localhost-0001"
+    (accounts / known["id"]).rename(accounts / "first")
+    shutil.copytree(accounts / "first", accounts / known["id"])
+    (accounts / "first").rename(lost)
+    gone = accounts / known["id"] / "account.json"
+    gone.write_text(gone.read_text().replace(known["url"], f"{known['url']}999"))
+    (gone.parent / "account.pem").write_bytes(key_to_pem(rsa.generate_private_key(65537, 2048)))
+    done = sites.here("enroll", PROVEN)
+    assert done.exit_code == 0, done.output
+    assert proxy.count(ACCOUNT, BINDING) == 0
+    statuses = {one["id"]: one["status"] for one in stored_accounts(sites)}
+    assert statuses == {known["id"]: "unknown", lost.name: "valid"}
+    staged = json.loads((sites.store / "staging" / PROVEN / "md.json").read_text())
+    assert staged["ca"]["account"] == lost.name
 
 
 def test_matrix_c5_deactivated_account_stops_without_another_key(

@@ -248,6 +248,19 @@ def test_matrix_d3_trouble_at_the_directory_is_tried_three_times_then_left_to_cr
     new_sites.heals()
 
 
+def test_matrix_d3_directory_that_cannot_be_had_is_asked_three_times_with_one_line_for_all(
+    new_sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    for number in range(4):
+        new_sites.add(f"{number}.example.org")
+    rule = Rule(Canned(503, b""), path=DIRECTORY)
+    proxy.expect(rule)
+    done = new_sites.here("renew", "--all", "--jobs", "3")
+    assert (done.exit_code, rule.hits) == (1, 3)
+    (line,) = done.stderr.splitlines()
+    assert " and 4 more: failed: localhost answered HTTP 503 while reading the CA's " in line
+
+
 @pytest.mark.parametrize("path", [NONCE, AUTHORIZATION, READ, CERTIFICATE])
 def test_matrix_d3_trouble_at_any_step_is_tried_three_times_then_left_to_cron(
     sites: SitesBehindProxy, proxy: FaultingProxy, fresh: str, path: str

@@ -32,7 +32,7 @@ from tests.e2e.behind_proxy import (
     problem,
 )
 from tests.e2e.command import Finished
-from tests.parts import Canned, DropAfter, FaultingProxy, Hang, Late, Rule, Substitute
+from tests.parts import Canned, DropAfter, FaultingProxy, Hang, Late, Rewrite, Rule, Substitute
 
 pytestmark = pytest.mark.pebble
 
@@ -220,6 +220,26 @@ def test_order_that_is_processing_over_three_runs_is_one_order_and_no_failure(
     assert (done.exit_code, outcome(done)) == (0, "enrolled"), done.output
     assert proxy.count(FINALIZE) == 0
     assert counted.all == ONE_OF_EACH
+
+
+def test_order_that_is_stuck_holds_up_no_other(
+    sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    """One at a time, and the one that is stuck comes first."""
+    sites.add("zzz.example.org")
+
+    def working(body: bytes) -> bytes:
+        is_stuck = PROVEN.encode() in body
+        return body.replace(b'"status": "valid"', b'"status": "processing"') if is_stuck else body
+
+    rule = Rule(Rewrite(working), path=f"{READ}|{FINALIZE}")
+    proxy.expect(rule)
+    done = sites.here("renew", "--all", "--jobs", "1", "--wait", "2", "--json")
+    assert {one["name"]: one["outcome"] for one in done.json["domains"]} == {
+        PROVEN: "pending",
+        "zzz.example.org": "enrolled",
+    }
+    assert rule.hits >= 4
 
 
 def test_order_that_waits_for_a_week_without_any_certificate_is_a_failure(
@@ -449,6 +469,28 @@ def test_answer_that_the_ca_is_known_for_is_told_in_its_own_words_with_what_to_d
     assert known.says in line
     assert f"; then: mdconnector renew {PROVEN}; next try " in line
     assert counted.all[1:] == (0, 0)
+
+
+@pytest.mark.usefixtures("in_scm")
+def test_name_that_was_not_validated_beforehand_is_to_be_validated_in_scm_and_its_order_is_kept(
+    sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    sites.rename("unproven.example.org")
+    vendors = Rule(
+        Substitute(rb'"type": "(http|dns|tls-alpn)-01"', b'"type": "sectigo-email-01"'),
+        path=AUTHORIZATION,
+    )
+    proxy.expect(vendors)
+    done = sites.here("renew", "--all")
+    assert (done.exit_code, vendors.hits) == (1, 1)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("unproven.example.org: failed: unproven.example.org cannot be proved")
+    assert "it offers sectigo-email-01, sectigo-email-01, sectigo-email-01; " in line
+    assert "; validate this domain in SCM, or make one of these challenges possible; " in line
+    assert "; then: mdconnector renew unproven.example.org; next try " in line
+    proxy.expect()
+    assert sites.here("renew", "unproven.example.org").exit_code == 0
+    assert proxy.count(ORDER) == 0, "the order that an administrator has made ready is taken up"
 
 
 @pytest.mark.parametrize("path", [ORDER, FINALIZE], ids=["newOrder", "finalize"])

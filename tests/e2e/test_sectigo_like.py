@@ -6,6 +6,7 @@ binding, or a domain that counts as failed though it only had to wait.
 
 from __future__ import annotations
 
+import secrets
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tests.e2e.behind_proxy import (
     AUTHORIZATION,
     BINDING,
     CERTIFICATE,
+    CHALLENGE,
     FINALIZE,
     HASTY,
     LATER,
@@ -162,22 +164,38 @@ def test_finalize_that_the_ca_never_heard_of_is_not_repeated_before_it_must_have
     assert (proxy.count(FINALIZE), counted.all) == (2, ONE_OF_EACH)
 
 
-@pytest.mark.parametrize("step", [ORDER, FINALIZE, CERTIFICATE], ids=["order", "finalize", "chain"])
+STEPS = {
+    "order": ORDER,
+    "authorization": AUTHORIZATION,
+    "challenge": CHALLENGE,
+    "finalize": FINALIZE,
+    "chain": CERTIFICATE,
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_run_that_is_killed_while_the_ca_answers_is_taken_up_by_the_next(
     sites: SitesBehindProxy, proxy: FaultingProxy, counted: Counted, step: str
 ) -> None:
+    name = PROVEN
+    if step in (AUTHORIZATION, CHALLENGE):
+        name = f"killed-{secrets.token_hex(6)}.example.org"
+        sites.rename(name)
     late = Late()
     proxy.expect(Rule(late, path=step, nth=1))
-    with sites.started("enroll", PROVEN) as process:
+    with sites.started("enroll", name) as process:
         assert late.is_done.wait(SECONDS_FOR_A_RUN)
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    key = sites.note(PROVEN, "privkey.secp256r1.pem").read_bytes()
+    key = sites.note(name, "privkey.secp256r1.pem").read_bytes()
     late.release.set()
-    done = sites.run("enroll", PROVEN)
+    done = sites.run("enroll", name)
     assert done.exit_code == 0, done.output
     assert counted.all == ONE_OF_EACH
-    assert sites.note(PROVEN, "privkey.secp256r1.pem").read_bytes() == key
+    assert (proxy.count(ORDER), proxy.count(FINALIZE)) == (1, 1)
+    assert proxy.count(ACCOUNT, BINDING) == 0
+    assert proxy.count(step) <= 2, "what was answered is asked for once more at most"
+    assert sites.note(name, "privkey.secp256r1.pem").read_bytes() == key
 
 
 def test_finalize_that_was_done_before_is_success(

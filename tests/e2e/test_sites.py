@@ -207,3 +207,26 @@ def test_a_site_on_an_apache_without_mod_md_needs_one_enroll_and_one_promote(
     assert validating_ca.orders == before + 1
     left_behind = [one for one in (parts_folder / "legacy-htdocs").rglob("*") if one.is_file()]
     assert left_behind == []
+
+
+@pytest.mark.parametrize("kind", ["tls-alpn-01", "http-01"])
+def test_the_command_proves_a_name_by_what_mdcachallenges_allows_alone(
+    make_apache: Callable[..., Apache], validating_ca: Pebble, kind: str
+) -> None:
+    name = f"by-{kind}.example.org"
+    site = (
+        f"<MDomain {name}>\n    MDCAChallenges {kind}\n</MDomain>\n"
+        f"<VirtualHost *:${{HTTPS_PORT}}>\nServerName {name}\n"
+        "SSLEngine on\nProtocols http/1.1 acme-tls/1\n</VirtualHost>\n"
+    )
+    lines = f"{validating_ca.directives()}MDRenewMode manual\n"
+    before = len(validating_ca.log_text())
+    with make_apache(sites={name: site}, main_extra=lines) as apache:
+        done = run("enroll", name, config=apache.config)
+    assert done.exit_code == 0, done.output
+    log = validating_ca.log_text()[before:]
+    assert log.count("set VALID by completed challenge") == 1
+    by_http = f"Attempting to validate w/ HTTP: http://{name}:" in log
+    assert by_http == (kind == "http-01")
+    assert names_of(leaf_in(apache.store / "staging" / name, RSA_FILE)) == {name}
+    assert list((apache.store / "challenges").rglob("*.*")) == []

@@ -60,6 +60,7 @@ from mdconnector.keys import KeySpec, generate_key
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.notifications import Notifier
 from mdconnector.printable import printable
+from mdconnector.store.live import order_of_mod_md
 from mdconnector.store.pending import OrderNote, Pending, open_order_urls
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
@@ -322,7 +323,7 @@ class Enrollment:
             key_label=spec.label,
             created=self._clock(),
         )
-        lost = self._lost_order(session, account, spec)
+        lost = self._lost_order(session, account, spec) or self._order_of_mod_md(session, account)
         self._pending.save_order(spec, note)
         try:
             order = lost or self._new_order(session, account, spec, profile)
@@ -344,6 +345,13 @@ class Enrollment:
             return None
         known = open_order_urls(self._store)
         return resources.find_lost_order(session, account, self.domain.order_names, known)
+
+    def _order_of_mod_md(self, session: Session, account: Account) -> Order | None:
+        """Take up the order that a run of mod_md's watchdog has left, with a key of our own."""
+        url = order_of_mod_md(self._store, self.domain.name)
+        if url is None or url in open_order_urls(self._store):
+            return None
+        return resources.fetch_open_order(session, account, url, self.domain.order_names)
 
     def _new_order(
         self, session: Session, account: Account, spec: KeySpec, profile: str | None

@@ -516,20 +516,30 @@ def find_lost_order(
 
     None where there is none, or where the CA keeps no list.
     """
-    wanted = {name.lower() for name in names}
     try:
         if account.orders_url is None:
             account = find_account(session, account.key) or account
         urls = [url for url in list_orders(session, account) if url not in known]
-        for url in urls[: -MAX_ORDERS_READ - 1 : -1]:
-            order = fetch_order(session, account, url)
-            is_open = order.status in (OrderStatus.PENDING, OrderStatus.READY)
-            if is_open and set(order.names) == wanted:
-                return order
     except (CaProblemError, CaProtocolError):
         # A list that cannot be had is no list: few CAs keep one.
         return None
+    for url in urls[: -MAX_ORDERS_READ - 1 : -1]:
+        order = fetch_open_order(session, account, url, names)
+        if order is not None:
+            return order
     return None
+
+
+def fetch_open_order(
+    session: Session, account: Account, url: str, names: tuple[str, ...]
+) -> Order | None:
+    """Read an order that may be one for exactly these names, not finalized yet; else None."""
+    try:
+        order = fetch_order(session, account, url)
+    except (CaProblemError, CaProtocolError):
+        return None
+    is_open = order.status in (OrderStatus.PENDING, OrderStatus.READY)
+    return order if is_open and set(order.names) == {name.lower() for name in names} else None
 
 
 def _order_after_lost_finalize(

@@ -33,7 +33,7 @@ from mdconnector.renewal import InstalledCertificate, StagedSet, due_reasons, ne
 from mdconnector.store.folder import UnsafeEntryError
 from mdconnector.store.pairs import MAX_KEY_BYTES
 from mdconnector.store.pending import Pending
-from mdconnector.store.records import MAX_RECORD_BYTES, RecordError, StagedMd, parse_md
+from mdconnector.store.records import MAX_RECORD_BYTES, RecordError, StagedMd, parse_md, parse_order
 from mdconnector.store.tree import Store, folder_name
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mdconnector.store.folder import Folder
 
 MD_FILE = "md.json"
+ORDER_FILE = "order.json"
 
 _CHAIN_NAME = re.compile(r"pubcert((?:\.[a-z0-9-]{1,40})?)\.pem")
 _PROOF = b"mdconnector: this key signs"
@@ -132,6 +133,27 @@ def read_staging(
         fault="; ".join(verdict.refusals) or None,
     )
     return FoundSet(staged, content.credentials, verdict.warnings, content.md)
+
+
+def order_of_mod_md(store: Store, domain_name: str) -> str | None:
+    """Return the URL of an order that mod_md has noted in staging/<name>; None where none is.
+
+    Apache's user can write there: it may be any text.
+    """
+    staging = store.staging()
+    if staging is None:
+        return None
+    owners = store.owners.staging
+    try:
+        with staging:
+            folder = staging.open(folder_name(domain_name), owners=owners)
+        if folder is None:
+            return None
+        with folder:
+            text = folder.read(ORDER_FILE, max_bytes=MAX_RECORD_BYTES, owners=owners)
+        return None if text is None else parse_order(text)
+    except (StoreError, RecordError):
+        return None
 
 
 def read_staged_credentials(store: Store, domain: ManagedDomain) -> tuple[Credential, ...]:

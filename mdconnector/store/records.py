@@ -153,6 +153,11 @@ def parse_md(text: bytes) -> StagedMd:
     )
 
 
+def parse_order(text: bytes) -> str | None:
+    """Read the order's URL out of mod_md's order.json. Raises RecordError."""
+    return _optional(_parse(text), "url", str)
+
+
 def render_finished_job(
     name: str,
     *,

@@ -11,7 +11,17 @@ import pytest
 
 from tests.e2e.command import run
 from tests.e2e.estate import key_of, leaf_in, live_leaf, managed_site, served_leaf
-from tests.parts import Apache, Pebble, Request, names_of, served_certificate, wait_until
+from tests.parts import (
+    Apache,
+    FaultingProxy,
+    Hang,
+    Pebble,
+    Request,
+    Rule,
+    names_of,
+    served_certificate,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.apache, pytest.mark.pebble]
 
@@ -190,3 +200,46 @@ def test_an_account_that_mdconnector_registered_is_used_by_mod_md_without_regist
     wait_until(lambda: served_leaf(apache, theirs) == new, "Apache to serve mod_md's own set")
     domains = apache.store / "domains"
     assert account_of(domains / theirs) == account_of(domains / ours)
+
+
+def test_an_order_that_a_stopped_mod_md_has_left_is_taken_up_and_not_doubled(
+    make_apache: MakeApache, counting_ca: Pebble, parts_folder: Path
+) -> None:
+    name = "begun.example"
+    with FaultingProxy(parts_folder / "proxy", counting_ca) as proxy:
+        proxy.rules.append(Rule(Hang(), path="/finalize-order/"))
+        apache = make_apache(
+            sites={"a": managed_site(name, settings=AUTO)}, main_extra=proxy.directives()
+        )
+        with apache:
+            wait_until(lambda: proxy.rules[0].hits > 0, "mod_md to finalize", seconds=60)
+        order = json.loads((staged(apache, name) / "order.json").read_text())["url"]
+        before = counting_ca.certificates
+        proxy.expect()
+        done = run("renew", "--all", "--json", config=apache.config)
+    assert (done.exit_code, done.domain(name)["outcome"]) == (0, "enrolled"), done.output
+    assert (proxy.count("/order-plz"), counting_ca.certificates - before) == (0, 1)
+    assert proxy.count("/finalize-order/" + order.rpartition("/")[2]) == 1
+    assert not (staged(apache, name) / "order.json").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{",
+        b'{"url": 7}',
+        b'{"url": "https://evil.example/order/1"}',
+        b'{"url": "not\nan URL"}',
+        b"x" * 2_000_000,
+    ],
+)
+def test_nonsense_in_place_of_an_order_of_mod_md_is_passed_over(
+    make_apache: MakeApache, counting_ca: Pebble, text: bytes
+) -> None:
+    """Apache's user may have written it."""
+    name = "begun.example"
+    apache = make_apache(sites={"a": managed_site(name)}, main_extra=counting_ca.directives())
+    staged(apache, name).mkdir(parents=True)
+    (staged(apache, name) / "order.json").write_bytes(text)
+    done = run("renew", "--all", "--json", config=apache.config)
+    assert (done.exit_code, done.domain(name)["outcome"]) == (0, "enrolled"), done.output

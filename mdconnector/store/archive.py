@@ -2,7 +2,8 @@
 
 Rules: a set gets the lowest free number, so numbers say nothing about age; newest is by notBefore.
 Five are kept for each domain, the newest that Apache could open always among them; sets without a
-chain go first. What is to go leaves the archive in one step, so that no half set is found there.
+chain go first; while one cannot be read, none goes. What is to go leaves the archive in one step,
+so that no half set is found there.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from datetime import UTC, datetime
 from itertools import count
 
 from mdconnector.errors import StoreError
-from mdconnector.store.folder import EntryExistsError, Folder
-from mdconnector.store.pairs import is_sound, leaves_in
+from mdconnector.store.folder import EntryExistsError, ExhaustedError, Folder, UnsafeEntryError
+from mdconnector.store.pairs import check_readable, is_sound, leaves_in
 from mdconnector.store.set_aside import numbered_stem
 from mdconnector.store.tree import Store
 
@@ -58,13 +59,18 @@ class Archive:
             yield cls(store, folder)
 
     def entries(self, name: str) -> Iterator[tuple[str, Folder]]:
-        """Yield the archived sets of a domain, open, in no order; what is no folder is left out."""
+        """Yield the archived sets of a domain, open, in no order; what cannot be opened is not."""
+        yield from self._entries(name, passed_over=StoreError)
+
+    def _entries(self, name: str, *, passed_over: type[StoreError]) -> Iterator[tuple[str, Folder]]:
         stem = numbered_stem(name)
         for number in sorted(self._numbers[stem]):
             entry = f"{stem}.{number}"
             try:
                 folder = self._folder.open(entry)
-            except StoreError:
+            except ExhaustedError:
+                raise
+            except passed_over:
                 continue
             if folder is not None:
                 with folder:
@@ -110,7 +116,11 @@ class Archive:
         stem = numbered_stem(name)
         if len(self._numbers[stem]) <= KEPT_SETS:
             return
-        kept = self._kept(name, just_added)
+        try:
+            kept = self._kept(name, just_added)
+        except StoreError:
+            # which is the newest good one cannot be told; the next set that comes makes room
+            return
         with self._store.make_own(*WORK_SCRATCH) as scratch:
             for number in sorted(self._numbers[stem] - kept):
                 entry = f"{stem}.{number}"
@@ -122,7 +132,8 @@ class Archive:
 
     def _kept(self, name: str, just_added: int) -> set[int]:
         ages, sound = [], []
-        for entry, folder in self.entries(name):
+        for entry, folder in self._entries(name, passed_over=UnsafeEntryError):
+            check_readable(folder)
             leaves = leaves_in(folder)
             newest = max((leaf.not_before for leaf in leaves), default=_LONG_AGO)
             age = _Age(bool(leaves), newest, int(entry.rpartition(".")[2]))

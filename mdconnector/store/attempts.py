@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mdconnector.errors import StoreError
 from mdconnector.renewal import Attempt, LastError, RenewalInfo
+from mdconnector.store.folder import ExhaustedError
 from mdconnector.store.notes import Fields, damaged, read_note, time_text, write_note
 from mdconnector.store.tree import Store, folder_name
 
@@ -136,7 +137,7 @@ def load_attempt(store: Store, name: str) -> AttemptRecord:
         except ValueError as error:
             _warn(name, damaged(folder, _file_name(name), error))
         except StoreError as error:
-            if error.unreadable:
+            if error.unreadable or isinstance(error, ExhaustedError):
                 raise
             _warn(name, error)
     return AttemptRecord()

@@ -33,12 +33,17 @@ _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _REMOVAL_CHUNK = 1000
 _TEMPORARY_TRIES = 3
 
 
 class EntryExistsError(StoreError):
     """Something lies already where a new entry was to appear; nothing was changed."""
+
+
+class ExhaustedError(StoreError):
+    """There are no more handles, or no memory: it says nothing about what lies there."""
 
 
 class UnsafeEntryError(StoreError):
@@ -116,7 +121,7 @@ class Folder:
                 raise self._not_a("folder", name) from None
             raise store_error(error, self.path_of(name), "cannot be opened") from error
         folder = Folder(fd, self.path_of(name), self.new_uid)
-        if owners is not None and (owner := os.fstat(fd).st_uid) not in owners:
+        if owners is not None and (owner := folder.status().st_uid) not in owners:
             folder.close()
             raise _wrong_owner(self.path_of(name), owner, owners)
         return folder
@@ -186,7 +191,17 @@ class Folder:
 
     def status(self) -> os.stat_result:
         """Return the status of the folder itself."""
-        return os.fstat(self.fd)
+        try:
+            return os.fstat(self.fd)
+        except OSError as error:
+            raise store_error(error, self._path, "cannot be looked at") from error
+
+    def file_system(self) -> os.statvfs_result:
+        """Return the status of the file system that the folder lies on."""
+        try:
+            return os.fstatvfs(self.fd)
+        except OSError as error:
+            raise store_error(error, self._path, "cannot be looked at") from error
 
     def read(
         self, name: str, *, max_bytes: int, owners: frozenset[int] | None = None
@@ -275,15 +290,24 @@ class Folder:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, mode, dir_fd=self.fd)
+        except OSError as error:
+            raise store_error(error, self.path_of(name), "cannot be opened") from error
+        try:
+            self._check_lock(name, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _check_lock(self, name: str, fd: int) -> None:
+        try:
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                os.close(fd)
-                raise self._not_a("regular file", name)
-            if self.new_uid not in (-1, status.st_uid):
+            if self.new_uid not in (-1, status.st_uid) and stat.S_ISREG(status.st_mode):
                 os.fchown(fd, self.new_uid, -1)
         except OSError as error:
             raise store_error(error, self.path_of(name), "cannot be opened") from error
-        return fd
+        if not stat.S_ISREG(status.st_mode):
+            raise self._not_a("regular file", name)
 
     def sync(self) -> None:
         """Make the names in this folder durable."""
@@ -478,7 +502,8 @@ class Folder:
 
 def store_error(error: OSError, path: str, what: str) -> StoreError:
     """Make a StoreError of an OSError, with what to do about it."""
-    return StoreError(
+    kind = ExhaustedError if error.errno in _EXHAUSTED else StoreError
+    return kind(
         f"{what}: {os.strerror(error.errno) if error.errno else error}",
         path=path,
         hint=_hint(error.errno),
@@ -497,6 +522,8 @@ def _hint(number: int | None) -> str | None:
         return "the disk reports an error; look at the kernel's log (dmesg)"
     if number in (errno.EMFILE, errno.ENFILE):
         return "raise the limit of open files (ulimit -n)"
+    if number == errno.ENOMEM:
+        return "the machine, or what limits this process, is out of memory (free, ulimit -v)"
     if number == errno.EBUSY:
         return "something is mounted there, or in use"
     return None

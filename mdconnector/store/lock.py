@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -57,7 +57,8 @@ def run_lock(
     with store.make_own() as folder:
         fd = _take_run_lock(folder, wait_seconds, on_wait)
     try:
-        _write_holder(fd, command)
+        with suppress(OSError):  # it is only for people
+            _write_holder(fd, command)
         yield
     finally:
         with suppress(OSError):
@@ -74,7 +75,7 @@ def store_lock(store: Store, wait_seconds: float = 5) -> Iterator[None]:
     deadline = time.monotonic() + wait_seconds
     fd = store.base.open_lock(STORE_LOCK, STORE_LOCK_MODE)
     try:
-        while not _lock_both_ways(fd):
+        while not _lock_both_ways(fd, store.base.path_of(STORE_LOCK)):
             if time.monotonic() >= deadline:
                 raise StoreError(
                     "another process holds it; probably an Apache that starts or reloads",
@@ -92,14 +93,15 @@ def _take_run_lock(folder: Folder, wait_seconds: float, on_wait: Callable[[str],
     has_told = False
     while True:
         fd = folder.open_lock(RUN_LOCK, RUN_LOCK_MODE)
-        if _flock(fd):
-            if _is_current(folder, fd):
-                return fd
-            # somebody removed the file: what was locked is no longer what others lock
-            os.close(fd)
-            continue
-        holder = _read_holder(fd)
-        os.close(fd)
+        with ExitStack() as unless_taken:
+            unless_taken.callback(os.close, fd)
+            if _flock(fd, folder.path_of(RUN_LOCK)):
+                if _is_current(folder, fd):
+                    unless_taken.pop_all()
+                    return fd
+                # somebody removed the file: what was locked is no longer what others lock
+                continue
+            holder = _read_holder(fd)
         if time.monotonic() >= deadline:
             raise _locked(holder)
         if not has_told:
@@ -108,26 +110,36 @@ def _take_run_lock(folder: Folder, wait_seconds: float, on_wait: Callable[[str],
         time.sleep(_POLL_SECONDS)
 
 
-def _flock(fd: int) -> bool:
+def _flock(fd: int, path: str) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise _cannot_be_locked(error, path) from error
     return True
 
 
-def _lock_both_ways(fd: int) -> bool:
+def _lock_both_ways(fd: int, path: str) -> bool:
     """Take the flock that Debian's libapr takes, and the POSIX lock that others are built with."""
-    if not _flock(fd):
+    if not _flock(fd, path):
         return False
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
+            raise _cannot_be_locked(error, path) from error
         fcntl.flock(fd, fcntl.LOCK_UN)
         return False
     return True
+
+
+def _cannot_be_locked(error: OSError, path: str) -> StoreError:
+    return StoreError(
+        f"cannot be locked: {error.strerror}",
+        path=path,
+        hint="the file system of the store must know flock; a local one does, NFS with its lockd",
+    )
 
 
 def _is_current(folder: Folder, fd: int) -> bool:

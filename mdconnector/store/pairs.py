@@ -1,14 +1,16 @@
 """Pairs of key and chain in one folder of ours: domains/, archive/, pending/, work/.
 
 Rules: keys are in clear in all of them; a file that cannot be read counts as damaged, never as
-absent. How good a whole set is, is one value that can be compared: first whether it serves the
-configuration, then whether Apache could open it at all, then how new it is.
+absent, but where handles or memory are wanting: that says nothing about it and is an error
+(ExhaustedError). How good a whole set is, is one value that can be compared: first whether it
+serves the configuration, then whether Apache could open it at all, then how new it is.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -26,7 +28,7 @@ from mdconnector.certificates import (
 from mdconnector.errors import CertificateError, StoreError
 from mdconnector.keys import KeySpec, key_from_pem
 from mdconnector.managed_domain import ManagedDomain
-from mdconnector.store.folder import Folder
+from mdconnector.store.folder import ExhaustedError, Folder, UnsafeEntryError
 
 MAX_KEY_BYTES = 64 * 1024
 _CHAIN_NAME = re.compile(r"pubcert((?:\.[a-z0-9-]+)?)\.pem")
@@ -70,6 +72,17 @@ def fingerprints_in(folder: Folder) -> tuple[str, ...]:
     return tuple(sorted(leaf.sha256 for leaf in _leaves(folder)))
 
 
+def check_readable(folder: Folder) -> None:
+    """Raise StoreError unless the disk gives every pair that is there, sound or not."""
+    for suffix in chain_suffixes(folder):
+        for name, size in (
+            (f"pubcert{suffix}.pem", MAX_CHAIN_BYTES),
+            (f"privkey{suffix}.pem", MAX_KEY_BYTES),
+        ):
+            with suppress(UnsafeEntryError):
+                folder.read(name, max_bytes=size)
+
+
 def credentials_in(folder: Folder, specs: tuple[KeySpec, ...]) -> tuple[Credential, ...]:
     """Return the pairs of these key specs that are there.
 
@@ -85,7 +98,7 @@ def standing_of(folder: Folder | None, domain: ManagedDomain | None, now: dateti
     """Say how good the set in a folder is, for a domain where one is configured."""
     if folder is None or not is_sound(folder):
         return NOTHING
-    not_before = max(leaf.not_before for leaf in _leaves(folder))
+    not_before = max((leaf.not_before for leaf in _leaves(folder)), default=_LONG_AGO)
     serving = domain is not None and serves(folder, domain, now)
     return Standing(Worth.SERVING if serving else Worth.SOUND, not_before)
 
@@ -95,6 +108,8 @@ def is_sound(folder: Folder) -> bool:
     try:
         suffixes = chain_suffixes(folder)
         return bool(suffixes) and all(_is_pair(folder, suffix) for suffix in suffixes)
+    except ExhaustedError:
+        raise
     except (StoreError, CertificateError):
         return False
 
@@ -103,6 +118,8 @@ def serves(folder: Folder, domain: ManagedDomain, now: datetime) -> bool:
     """Say whether the set in a folder passes verification for a domain now."""
     try:
         credentials = credentials_in(folder, domain.key_specs)
+    except ExhaustedError:
+        raise
     except (StoreError, CertificateError):
         return False
     return not verify_set(domain, credentials, live=(), now=now).refusals
@@ -114,6 +131,8 @@ def _leaves(folder: Folder) -> Iterator[CertificateFacts]:
             pem = folder.read(f"pubcert{suffix}.pem", max_bytes=MAX_CHAIN_BYTES)
             if pem is not None:
                 yield facts_of(read_leaf(pem))
+        except ExhaustedError:
+            raise
         except (StoreError, CertificateError):
             continue
 

@@ -32,7 +32,14 @@ from mdconnector.store.archive import WORK_SCRATCH, Archive
 from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
 from mdconnector.store.folder import EntryExistsError, Folder, UnsafeEntryError
 from mdconnector.store.lock import store_lock
-from mdconnector.store.pairs import NOTHING, Worth, credentials_in, fingerprints_in, standing_of
+from mdconnector.store.pairs import (
+    NOTHING,
+    Worth,
+    check_readable,
+    credentials_in,
+    fingerprints_in,
+    standing_of,
+)
 from mdconnector.store.pending import drop_pending
 from mdconnector.store.records import render_finished_job, render_md
 from mdconnector.store.set_aside import move_numbered, numbered_stem, set_aside_entry
@@ -394,6 +401,10 @@ def _finish(places: Places, archive: Archive, name: str) -> Iterator[str]:
 
 def _bring_near(places: Places, archive: Archive, name: str, note: RollbackNote) -> bool:
     """Get the old set into work/domains/; False where there is nothing to exchange."""
+    with opened(places.domains, name) as live:
+        if live is not None:
+            # else a set that cannot be read now would pass for another one, and stay live
+            check_readable(live)
     if not note.refused or fingerprints_at(places.domains, name) != note.refused:
         return False
     if places.work.stat(name) is None and places.outgoing.stat(name) is not None:

@@ -18,7 +18,7 @@ from mdconnector.errors import CertificateError, StoreError, UnsafeStoreError
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.store.archive import WORK_SCRATCH, Archive
 from mdconnector.store.attempts import AttemptRecord, load_attempt
-from mdconnector.store.folder import Folder
+from mdconnector.store.folder import ExhaustedError, Folder
 from mdconnector.store.lock import store_lock
 from mdconnector.store.pairs import (
     NOTHING,
@@ -210,6 +210,8 @@ def _damage(store: Store, domain: ManagedDomain) -> str | None:
     with live:
         try:
             credentials_in(live, domain.key_specs)
+        except ExhaustedError:
+            raise
         except (StoreError, CertificateError) as error:
             return str(error)
     return None

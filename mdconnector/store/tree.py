@@ -121,7 +121,7 @@ class Store:
             return None
         with _unsafe(path):
             base = Folder.open_base(path)
-        store_uid = base.status().st_uid
+            store_uid = base.status().st_uid
         base.new_uid = store_uid if os.geteuid() == 0 and store_uid != 0 else -1
         owners = StoreOwners(store_uid, httpd_user_uid if mod_md_loaded else None, httpd_group_gid)
         store = cls(path, base, owners, read_only=read_only)
@@ -224,7 +224,7 @@ class Store:
 
     def check_space(self, bytes_needed: int, inodes_needed: int = MIN_FREE_INODES) -> None:
         """Raise StoreError unless that much can be stored."""
-        status = os.fstatvfs(self.base.fd)
+        status = self.base.file_system()
         is_root = os.geteuid() == 0
         blocks = status.f_bfree if is_root else status.f_bavail
         inodes = status.f_ffree if is_root else status.f_favail
@@ -309,7 +309,7 @@ class Store:
                 path=str(self.path),
                 hint="run it as the store's owner, or with sudo",
             )
-        if os.fstatvfs(self.base.fd).f_flag & os.ST_RDONLY:
+        if self.base.file_system().f_flag & os.ST_RDONLY:
             raise _as_unsafe(
                 store_error(
                     OSError(errno.EROFS, os.strerror(errno.EROFS)),

@@ -84,9 +84,11 @@ def live(store: Store) -> tuple[str, ...] | None:
 
 
 def keys_in(store: Store) -> set[bytes]:
-    """Return the public halves of all private keys of sets that can be read, wherever they are."""
+    """Return the public halves of all private keys that can be read, wherever they are."""
     found = set()
-    for path in store.path.rglob("privkey*.pem"):
+    for path in store.path.rglob("*.pem"):
+        if path.name.startswith("pubcert"):
+            continue
         with suppress(CertificateError):
             found.add(public_bytes(key_from_pem(path.read_bytes(), store.passphrase())))
     return found

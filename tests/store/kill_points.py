@@ -8,6 +8,7 @@ exit status is the proof.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
 import traceback
@@ -20,6 +21,8 @@ from mdconnector.store import folder
 
 _CALLS = (
     "write",
+    "pwrite",
+    "ftruncate",
     "fsync",
     "rename",
     "link",
@@ -30,6 +33,8 @@ _CALLS = (
     "fchown",
     "setxattr",
 )
+_READS = ("read", "listdir", "scandir", "stat", "fstat", "fstatvfs")
+_LOCKS = ("flock", "lockf")
 _EXCHANGE = 2
 _KILLED = 77
 _BROKEN = 99
@@ -39,8 +44,12 @@ Watch = Callable[[str, tuple[Any, ...], dict[str, Any], Call], Any]
 
 
 @contextmanager
-def watched(watch: Watch, *, can_exchange: bool = True) -> Iterator[None]:
-    """Hand every call that changes the disk to `watch`, which does it or does not."""
+def watched(watch: Watch, *, can_exchange: bool = True, reads: bool = False) -> Iterator[None]:
+    """Hand every call that changes the disk to `watch`, which does it or does not.
+
+    With `reads` those that only look at it too, and those that lock; opening to read is then called
+    `open-to-read`.
+    """
 
     def wrap(name: str, original: Call) -> Call:
         return lambda *args, **kwargs: watch(name, args, kwargs, original)
@@ -50,6 +59,8 @@ def watched(watch: Watch, *, can_exchange: bool = True) -> Iterator[None]:
     def open_(path: Any, flags: int, *args: Any, **kwargs: Any) -> Any:
         if flags & os.O_CREAT:
             return watch("open", (path, flags, *args), kwargs, real_open)
+        if reads:
+            return watch("open-to-read", (path, flags, *args), kwargs, real_open)
         return real_open(path, flags, *args, **kwargs)
 
     def renameat2(*args: Any) -> Any:
@@ -58,8 +69,10 @@ def watched(watch: Watch, *, can_exchange: bool = True) -> Iterator[None]:
         return watch("renameat2", args, {}, real_rename)
 
     with ExitStack() as patches:
-        for name in _CALLS:
+        for name in (*_CALLS, *(_READS if reads else ())):
             patches.enter_context(mock.patch.object(os, name, wrap(name, getattr(os, name))))
+        for name in _LOCKS if reads else ():
+            patches.enter_context(mock.patch.object(fcntl, name, wrap(name, getattr(fcntl, name))))
         patches.enter_context(mock.patch.object(os, "open", open_))
         patches.enter_context(mock.patch.object(folder, "_renameat2", renameat2))
         yield
@@ -79,12 +92,17 @@ def changes_of(act: Callable[[], object], *, can_exchange: bool = True) -> int:
     return count
 
 
-def killed_at(number: int, act: Callable[[], object], *, can_exchange: bool = True) -> bool:
-    """Do an action in a child that dies at its Nth change; False: it was done before."""
+def killed_at(
+    number: int, act: Callable[[], object], *, can_exchange: bool = True, reads: bool = False
+) -> bool:
+    """Do an action in a child that dies at its Nth change; False: it was done before.
+
+    With `reads` those calls are counted too that only look at the disk.
+    """
     child = os.fork()
     if child == 0:
         try:
-            with watched(_death(number), can_exchange=can_exchange):
+            with watched(_death(number), can_exchange=can_exchange, reads=reads):
                 act()
         except BaseException:  # noqa: BLE001 - a child that goes on would run the tests twice
             traceback.print_exc(file=sys.__stderr__)
@@ -134,4 +152,23 @@ def failing_at(
         raise OSError(error, os.strerror(error))
 
     with watched(watch):
+        yield lambda: failed
+
+
+@contextmanager
+def refusing(name: str, error: int, *, of: object = None) -> Iterator[Callable[[], bool]]:
+    """Let all calls of a name fail, or those alone whose first argument is `of`.
+
+    What it yields tells whether one failed.
+    """
+    failed = False
+
+    def watch(call: str, args: tuple[Any, ...], kwargs: dict[str, Any], original: Call) -> Any:
+        nonlocal failed
+        if call != name or of not in (None, args[0]):
+            return original(*args, **kwargs)
+        failed = True
+        raise OSError(error, os.strerror(error))
+
+    with watched(watch, reads=True):
         yield lambda: failed

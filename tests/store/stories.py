@@ -15,13 +15,18 @@ from pathlib import Path
 
 from mdconnector.certificates import chain_to_pem
 from mdconnector.errors import StoreError
-from mdconnector.keys import public_bytes
+from mdconnector.keys import generate_key, key_to_pem, public_bytes
+from mdconnector.store.accounts import begin_account, save_account
+from mdconnector.store.attempts import Run, load_attempt, save_attempt
+from mdconnector.store.directories import save_directory
+from mdconnector.store.lock import run_lock
 from mdconnector.store.pending import OrderNote, Pending
 from mdconnector.store.promotion import Swapped, finish, prepare, put_back, swap
+from mdconnector.store.records import StoredAccount, render_account
 from mdconnector.store.recovery import recover, repair
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
-from tests.authority import EC_SPEC
+from tests.authority import EC_SPEC, RSA_SPEC
 from tests.store.credentials import (
     ACCOUNT_ID,
     CA_URL,
@@ -41,6 +46,8 @@ from tests.store.kill_points import changes_of
 
 ARCHIVED = [aged(days) for days in (100, 200, 300, 350, 380)]
 WORK = "mdconnector/work"
+ACCOUNT_KEY = generate_key(RSA_SPEC)
+ACCOUNT = StoredAccount(id="", url="https://ca.example/acct/1", ca_url=CA_URL)
 
 
 def obtain(store: Store) -> None:
@@ -74,8 +81,12 @@ def promote(store: Store) -> Swapped:
 
 def roll_back(store: Store) -> None:
     """Undo a promotion that is live."""
-    replaced = leaves(OLD) if (store.path / "archive" / f"{NAME}.1").exists() else ()
-    put_back(store, [Swapped(NAME, leaves(NEW), replaced)], reason="Apache ended", now=NOW)
+    put_back(store, [Swapped(NAME, leaves(NEW), leaves(OLD))], reason="Apache ended", now=NOW)
+
+
+def roll_back_first(store: Store) -> None:
+    """Undo a promotion that is live, where nothing was before."""
+    put_back(store, [Swapped(NAME, leaves(NEW), ())], reason="Apache ended", now=NOW)
 
 
 def drop(store: Store) -> None:
@@ -87,6 +98,39 @@ def mend(store: Store) -> None:
     """Do what every run begins with."""
     recover(store, [DOMAIN], NOW)
     repair(store, DOMAIN, NOW)
+
+
+def register(store: Store) -> None:
+    """Go through the registration of an account."""
+    key = begin_account(store, CA_URL, None, lambda: ACCOUNT_KEY)
+    save_account(store, ACCOUNT, key)
+
+
+def remember(store: Store) -> None:
+    """Note what a run did, and what a CA told, under the lock."""
+    with run_lock(store, wait_seconds=0, command="renew", on_wait=print):
+        _remember(store)
+
+
+def _remember(store: Store) -> None:
+    run = Run(NOW, "renew", "failed", "the CA is away")
+    save_attempt(store, NAME, load_attempt(store, NAME).with_run(run))
+    save_directory(store, CA_URL, {"newOrder": "https://ca.example/new-order"}, NOW)
+
+
+def with_account_begun(store: Store) -> None:
+    """An old set is live, and an account is being registered."""
+    with_old(store)
+    begin_account(store, CA_URL, None, lambda: ACCOUNT_KEY)
+
+
+def with_account_in_staging(store: Store) -> None:
+    """As before an order is staged, and mod_md has left an account in staging."""
+    with_old(store)
+    obtain(store)
+    with store.make_in_group("staging", NAME) as folder:
+        folder.write("account.json", render_account(ACCOUNT), 0o644)
+        folder.write("account.pem", key_to_pem(ACCOUNT_KEY, store.passphrase()), 0o644)
 
 
 def with_old(store: Store) -> None:
@@ -153,9 +197,12 @@ class Story:
 _OLD, _NEW = leaves(OLD), leaves(NEW)
 STORIES = {
     "obtain": Story(with_old, obtain, (_OLD,), _OLD),
+    "register": Story(with_account_begun, register, (_OLD,), _OLD),
+    "remember": Story(with_old, remember, (_OLD,), _OLD),
     "drop": Story(with_staged, drop, (_OLD,), _OLD),
     "stage": Story(with_staged, stage_new, (_OLD,), _OLD),
     "stage-first": Story(obtain, stage_new, (None,), None),
+    "stage-over-account": Story(with_account_in_staging, stage_new, (_OLD,), _OLD),
     "stage-by-renames": Story(with_staged, stage_new, (_OLD,), _OLD, can_exchange=False),
     "promote": Story(with_staged, promote, (_OLD, _NEW), _NEW),
     "promote-first": Story(with_first, promote, (None, _NEW), _NEW),
@@ -163,7 +210,7 @@ STORIES = {
     "promote-full-archive": Story(with_full_archive, promote, (_OLD, _NEW), _NEW),
     "put-back": Story(with_promoted, roll_back, (_OLD, _NEW), _OLD),
     "put-back-by-renames": Story(with_promoted, roll_back, (_OLD, _NEW), _OLD, can_exchange=False),
-    "put-back-first": Story(with_first_promoted, roll_back, (None, _NEW), None),
+    "put-back-first": Story(with_first_promoted, roll_back_first, (None, _NEW), None),
     "repair": Story(with_damaged, mend, (_OLD,), _OLD),
     "repair-from-pending": Story(with_damaged_and_pending, mend, (_NEW,), _NEW),
     "repair-by-renames": Story(with_damaged, mend, (_OLD,), _OLD, can_exchange=False),
@@ -213,7 +260,8 @@ def keys_that_must_survive(path: Path, story: Story) -> set[bytes]:
     """The keys of all that is sound before the story begins, save what it is there to drop."""
     if story.act is drop:
         return {public_bytes(OLD.key)}
-    pairs = {public_bytes(one.key) for one in (OLD, NEW)}
+    newest_archived = ARCHIVED[0].key
+    pairs = {public_bytes(key) for key in (OLD.key, NEW.key, newest_archived, ACCOUNT_KEY)}
     with open_store(path) as store:
         return keys_in(store) & pairs
 

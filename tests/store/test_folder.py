@@ -15,7 +15,8 @@ import pytest
 
 from mdconnector.errors import StoreError
 from mdconnector.store import folder as folder_module
-from mdconnector.store.folder import EntryExistsError, Folder, UnsafeEntryError
+from mdconnector.store.folder import EntryExistsError, ExhaustedError, Folder, UnsafeEntryError
+from tests.store.kill_points import refusing
 
 MINE = frozenset({os.geteuid()})
 OTHERS = frozenset({os.geteuid() + 1})
@@ -36,6 +37,11 @@ def umask(mask: int) -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+def open_handles() -> int:
+    """How many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def mode_of(path: Path) -> int:
@@ -370,3 +376,25 @@ def test_base_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "md").symlink_to("real")
     with Folder.open_base(tmp_path / "md") as folder:
         assert folder.names() == []
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_want_of_handles_or_memory_says_nothing_about_a_file(folder: Folder, error: int) -> None:
+    folder.write("key", b"secret", 0o600)
+    with refusing("open-to-read", error), pytest.raises(ExhaustedError) as caught:
+        folder.read("key", max_bytes=100)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("call", ["fstat", "fstatvfs"])
+def test_disk_that_tells_nothing_is_a_store_error(folder: Folder, call: str) -> None:
+    ask = {"fstat": folder.status, "fstatvfs": folder.file_system}[call]
+    with refusing(call, errno.EIO), pytest.raises(StoreError, match="cannot be looked at"):
+        ask()
+
+
+def test_lock_file_that_cannot_be_looked_at_leaves_no_handle(folder: Folder) -> None:
+    before = open_handles()
+    with refusing("fstat", errno.EIO), pytest.raises(StoreError, match="cannot be opened"):
+        folder.open_lock("lock", 0o600)
+    assert open_handles() == before

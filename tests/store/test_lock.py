@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 from mdconnector.errors import LockedError, StoreError
 from mdconnector.store.lock import run_lock, store_lock
 from mdconnector.store.tree import Store
+from tests.store.kill_points import refusing
 
 _HOLD = """
 import fcntl, os, sys
@@ -175,3 +177,22 @@ def test_store_lock_file_stays(store: Store) -> None:
     with store_lock(store):
         pass
     assert (store.path / "store.lock").is_file()
+
+
+def test_run_goes_on_where_the_lock_file_cannot_name_its_holder(store: Store) -> None:
+    with (
+        refusing("pwrite", errno.ENOSPC) as has_failed,
+        run_lock(store, wait_seconds=0, command="renew", on_wait=_must_not_wait),
+    ):
+        assert has_failed()
+        with pytest.raises(LockedError), run_lock(store, wait_seconds=0, command="", on_wait=print):
+            pytest.fail("two runs hold it")
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_matrix_b5_file_system_without_flock_is_refused(store: Store, error: int) -> None:
+    with refusing("flock", error), pytest.raises(StoreError, match="cannot be locked") as caught:
+        run_lock(store, wait_seconds=0, command="", on_wait=_must_not_wait).__enter__()
+    assert "flock" in str(caught.value.hint)
+    with refusing("lockf", error), pytest.raises(StoreError, match="cannot be locked"):
+        store_lock(store, wait_seconds=0).__enter__()

@@ -51,7 +51,7 @@ from tests.store.credentials import (
 )
 from tests.store.credentials import open_store as open_store_at
 from tests.store.disk import unsynced
-from tests.store.kill_points import changes_of
+from tests.store.kill_points import changes_of, refusing
 
 CHAIN = EC_SPEC.pubcert_name
 
@@ -339,6 +339,21 @@ def test_newest_good_set_never_leaves_the_archive(store: Store) -> None:
     names = {path.name for path in (store.path / "archive").iterdir()}
     assert {f"{NAME}.1", f"{NAME}.8"} <= names
     assert len(names) == 5
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE])
+def test_nothing_leaves_the_archive_while_a_set_in_it_cannot_be_read(
+    store: Store, error: int
+) -> None:
+    for number, days in enumerate((100, 200, 300, 350, 380), start=1):
+        put_set(store, "archive", f"{NAME}.{number}", aged(days))
+    put_set(store, "domains", NAME, OLD)
+    prepared(store, NEW)
+    assert swap(store, [NAME]) is not None
+    with refusing("open-to-read", error, of=f"{NAME}.1") as has_failed:
+        assert finish(store, [NAME]) == {NAME: ()}
+        assert has_failed()
+    assert len(archived(store)) == 6
 
 
 def test_archives_of_other_domains_are_left_alone(store: Store) -> None:

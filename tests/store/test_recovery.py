@@ -23,6 +23,7 @@ import pytest
 from mdconnector.certificates import chain_to_pem
 from mdconnector.errors import StoreError
 from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
+from mdconnector.store.folder import ExhaustedError
 from mdconnector.store.pending import Pending
 from mdconnector.store.recovery import recover, repair
 from mdconnector.store.tree import Store
@@ -41,7 +42,7 @@ from tests.store.credentials import (
     put_set,
     set_in,
 )
-from tests.store.kill_points import changes_of, failing_at, killed_at
+from tests.store.kill_points import changes_of, failing_at, killed_at, refusing
 from tests.store.stories import (
     STORIES,
     WORK,
@@ -372,6 +373,40 @@ def test_expired_set_repairs_a_damaged_one_because_apache_could_not_start(store:
     put_set(store, "archive", f"{NAME}.1", expired)
     repair(store, DOMAIN, NOW)
     assert live(store) == leaves(expired)
+
+
+def test_live_set_that_cannot_be_opened_for_want_of_handles_is_not_repaired(store: Store) -> None:
+    put_set(store, "domains", NAME, NEW)
+    put_set(store, "archive", f"{NAME}.1", OLD)
+    with (
+        refusing("open-to-read", errno.EMFILE, of=EC_SPEC.privkey_name) as has_failed,
+        pytest.raises(ExhaustedError),
+    ):
+        repair(store, DOMAIN, NOW)
+    assert has_failed()
+    assert live(store) == leaves(NEW)
+
+
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [
+        pytest.param(f"{NAME}.json", errno.EMFILE, id="the note, for want of handles"),
+        pytest.param(EC_SPEC.pubcert_name, errno.EIO, id="the live chain"),
+    ],
+)
+def test_noted_rollback_is_not_forgotten_while_something_cannot_be_read(
+    store: Store, file: str, error: int
+) -> None:
+    with_promoted(store)
+    note = RollbackNote(NOW, "Apache ended", leaves(NEW), leaves(OLD))
+    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    store.make_own("work", "rollback", NAME).close()
+    with refusing("open-to-read", error, of=file) as has_failed:
+        with suppress(StoreError):
+            assert recover(store, [DOMAIN], NOW).failures
+        assert has_failed()
+    assert recover(store, [DOMAIN], NOW).failures == {}
+    assert live(store) == leaves(OLD)
 
 
 def test_repair_never_takes_a_set_that_was_put_back(store: Store) -> None:

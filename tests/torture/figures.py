@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from tests.torture.faults import FAULTS_IN_RECOVERY, FAULTS_IN_STORIES
 from tests.torture.figure import Figure
 from tests.torture.foreign_reloads import FOREIGN_RELOADS
 from tests.torture.power_cuts import POWER_CUTS, POWER_CUTS_LATER
 from tests.torture.tls_load import TLS_LOAD
 
 FIGURES: tuple[Figure, ...] = (
+    FAULTS_IN_STORIES,
+    FAULTS_IN_RECOVERY,
     POWER_CUTS,
     POWER_CUTS_LATER,
     TLS_LOAD,

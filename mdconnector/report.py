@@ -394,7 +394,11 @@ def result_to_json(result: Result) -> dict[str, Any]:
         case ScanResult():
             domains = [_managed_to_json(domain) for domain in result.domains]
             findings = [_finding_to_json(finding) for finding in result.findings]
-            body: dict[str, Any] = {"domains": domains, "findings": findings}
+            body: dict[str, Any] = {
+                "store": result.store_path,
+                "domains": domains,
+                "findings": findings,
+            }
             if result.tree is not None:
                 body["directives"] = [_entry_to_json(entry) for entry in result.tree]
             return head | body

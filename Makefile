@@ -24,6 +24,7 @@ RELEASE ?= bookworm
 CHROOTS ?= /var/tmp/mdconnector-chroots
 
 .PHONY: help test lint format demo bench differential fuzz torture parts install uninstall man dist deb test-deb clean
+.PHONY: help test lint format demo bench differential fuzz torture coverage mutation parts install uninstall man clean
 
 help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
@@ -37,6 +38,8 @@ help:
 	@echo 'make dist       sdist and wheel'
 	@echo 'make deb        a Debian package for the release of this machine, and what lintian says of it'
 	@echo 'make test-deb   build and try it in clean roots of RELEASE ($(RELEASE)), as root: minutes, so not in CI'
+	@echo 'make coverage   every branch of the store, of ACME and of verification has a test'
+	@echo 'make mutation   how many small mistakes in the modules that only compute are noticed'
 	@echo 'make install    into $(HOMEDIR), with the link in $(BINDIR) and the cron file'
 	@echo 'make uninstall  take these away again; the store is left alone'
 
@@ -72,6 +75,18 @@ fuzz: $(VENV)/.with-tools
 
 torture: $(VENV)/.with-tools
 	$(BIN)/python -m tests.torture $(FIGURES)
+
+# What stores, obtains and judges certificates has every branch run by the tests that mirror it.
+COVERED := mdconnector/store/*,mdconnector/acme/*,mdconnector/certificates.py,mdconnector/httpd/pairs.py
+coverage: $(VENV)/.with-tools
+	rm -f .coverage .coverage.*
+	MDCONNECTOR_REQUIRE_PARTS=1 $(BIN)/coverage run -m pytest -q \
+	  tests/store tests/acme tests/test_certificates.py tests/httpd/test_pairs.py
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --show-missing --include='$(COVERED)' --fail-under=100
+
+mutation: $(VENV)/.with-tools
+	$(BIN)/python tests/mutation.py $(MUTATION)
 
 parts:
 	.ci/install-parts all $(PYTHON)

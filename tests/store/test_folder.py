@@ -466,7 +466,8 @@ def test_matrix_w2_w3_disk_error_at_any_call_is_an_error_with_its_path(
         (errno.EMFILE, "ulimit -n"),
         (errno.ENFILE, "ulimit -n"),
         (errno.EBUSY, "mounted there"),
-        (errno.ENOMEM, None),
+        (errno.ENOMEM, "memory"),
+        (errno.ENOTSUP, None),
     ],
 )
 def test_matrix_w3_disk_error_says_what_to_do(

@@ -23,8 +23,7 @@ FUZZ_EXAMPLES ?= 20000
 RELEASE ?= bookworm
 CHROOTS ?= /var/tmp/mdconnector-chroots
 
-.PHONY: help test lint format demo bench differential fuzz torture parts install uninstall man dist deb test-deb clean
-.PHONY: help test lint format demo bench differential fuzz torture coverage mutation parts install uninstall man clean
+.PHONY: help test lint format demo bench differential fuzz torture coverage mutation parts install uninstall man dist deb test-deb clean
 
 help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'

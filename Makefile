@@ -23,7 +23,7 @@ FUZZ_EXAMPLES ?= 20000
 RELEASE ?= bookworm
 CHROOTS ?= /var/tmp/mdconnector-chroots
 
-.PHONY: help test lint format demo bench differential fuzz torture coverage mutation parts install uninstall man dist deb test-deb clean
+.PHONY: help test lint format demo bench differential fuzz torture coverage mutation parts install uninstall man pictures dist deb test-deb clean
 
 help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
@@ -33,6 +33,7 @@ help:
 	@echo 'make differential  $(DIFFERENTIAL_CONFIGS) odd configurations, read by us and by the installed httpd'
 	@echo 'make fuzz       $(FUZZ_EXAMPLES) texts for each reader: no traceback, nothing above 2 s'
 	@echo 'make torture    every fault by the thousand, into docs/reliability-report.md (FIGURES=…: some)'
+	@echo 'make pictures   docs/status.svg anew'
 	@echo 'make man        docs/commands.md anew; man page and completions into build/manual'
 	@echo 'make dist       sdist and wheel'
 	@echo 'make deb        a Debian package for the release of this machine, and what lintian says of it'
@@ -145,6 +146,9 @@ uninstall:
 	rm -f $(DESTDIR)$(CRONDIR)/mdconnector
 	test ! -L $(DESTDIR)$(BINDIR)/mdconnector || rm $(DESTDIR)$(BINDIR)/mdconnector
 	test ! -e $(DESTDIR)$(HOMEDIR)/pyvenv.cfg || rm -rf $(DESTDIR)$(HOMEDIR)
+
+pictures: $(VENV)/.with-package
+	$(BIN)/python docs/pictures.py
 
 clean:
 	rm -rf $(VENV) demo-run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

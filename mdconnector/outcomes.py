@@ -20,7 +20,6 @@ from mdconnector.managed_domain import (
     SourceLine,
     VirtualHost,
 )
-from mdconnector.particulars import Particulars
 from mdconnector.renewal import InstalledCertificate, LastError, Reason, State
 
 EXIT_DONE = 0
@@ -326,8 +325,6 @@ class DomainStatus:
     failing_since: datetime | None = None
     last_success: datetime | None = None
     """when new certificates last came"""
-    in_full: Particulars | None = None
-    """where it was asked for by name"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 from mdconnector.errors import StoreError, UnsafeStoreError
 from mdconnector.managed_domain import Finding, Severity, is_dns_name
 from mdconnector.store.folder import Folder, store_error
+from mdconnector.store.lock import store_lock
 from mdconnector.store.records import (
     MAX_RECORD_BYTES,
     PASSPHRASE_BYTES,
@@ -334,8 +335,10 @@ class Store:
                 hint=f"{_HINT_RESTORE}; or move accounts/ away, and new accounts are registered",
             )
         passphrase = secrets.token_bytes(PASSPHRASE_BYTES)
-        self.base.create(STORE_FILE, render_store(passphrase), 0o600)
-        self.base.sync()
+        # two first runs meet here: the run lock lies in a folder that is yet to be made
+        with store_lock(self):
+            self.base.create(STORE_FILE, render_store(passphrase), 0o600)
+            self.base.sync()
 
     def _has_encrypted_keys(self) -> bool:
         accounts = self.accounts()

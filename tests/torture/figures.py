@@ -6,6 +6,7 @@ from tests.torture.faults import FAULTS_IN_RECOVERY, FAULTS_IN_STORIES
 from tests.torture.figure import Figure
 from tests.torture.foreign_reloads import FOREIGN_RELOADS
 from tests.torture.power_cuts import POWER_CUTS, POWER_CUTS_LATER
+from tests.torture.run_pairs import RUN_PAIRS
 from tests.torture.tls_load import TLS_LOAD
 
 FIGURES: tuple[Figure, ...] = (
@@ -14,5 +15,6 @@ FIGURES: tuple[Figure, ...] = (
     POWER_CUTS,
     POWER_CUTS_LATER,
     TLS_LOAD,
+    RUN_PAIRS,
     FOREIGN_RELOADS,
 )

@@ -12,10 +12,9 @@ import json
 import os
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -23,28 +22,21 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from mdconnector.certificates import chain_to_pem
 from mdconnector.errors import MdConnectorError
 from mdconnector.keys import public_bytes
-from mdconnector.store.pending import Pending
-from mdconnector.store.staging import stage
 from tests.e2e.behind_proxy import PROVEN, SitesBehindProxy
-from tests.parts import FaultingProxy, Pebble
 from tests.store.credentials import (
-    ACCOUNT_ID,
     CA_URL,
-    DOMAIN,
     NAME,
     NEW,
-    NOW,
     OLD,
     keys_in,
     leaves,
     open_store,
-    put_set,
     set_in,
 )
 from tests.store.kill_points import Call, changes_of, killed_at, watched
+from tests.torture.bench import Bench, open_bench
 from tests.torture.disks import Disk, available, made, workshop
 from tests.torture.figure import Figure, Tally, Task
 
@@ -96,7 +88,7 @@ def cut_power(task: Task) -> Tally:
     systems, missing = available()
     tally = Tally()
     tally.counts.update(f"{kind} not run, {why}" for kind, why in missing.items())
-    with _bench() as bench:
+    with open_bench() as bench:
         runs = (_first(bench), _promotion(bench), *_recoveries(bench))
         flows = {flow.name: flow for flow in runs}
         points = _points(flows, list(systems), bench, task)
@@ -121,13 +113,13 @@ def cut_power_later(task: Task) -> Tally:
     chosen = [kinds[number] for number in task.trials if number < len(kinds)]
     tally = Tally()
     with ExitStack() as stack:
-        bench = stack.enter_context(_bench())
+        bench = stack.enter_context(open_bench())
         place = stack.enter_context(workshop())
         flow = _promotion(bench)
         promoted = []
         for system, seconds in chosen:
             disk = stack.enter_context(made(system, place, commit_seconds=seconds))
-            sites = bench.set_out(disk, flow)
+            sites = bench.set_out(flow.template, disk)
             killed_at(_NEVER, partial(_act, flow, sites, task.without))
             label = f"{system.kind}, commit interval {seconds or 'default'}"
             promoted.append((disk, sites, label, time.monotonic()))
@@ -143,47 +135,10 @@ def cut_power_later(task: Task) -> Tally:
 # --- one cut ----------------------------------------------------------------------------------
 
 
-class _Bench:
-    """The CA, and the folder in which stores are made ready."""
-
-    def __init__(self, folder: Path, proxy: FaultingProxy) -> None:
-        self.folder = folder
-        self.proxy = proxy
-        self._made = 0
-
-    def sites(self, folder: Path) -> SitesBehindProxy:
-        return SitesBehindProxy(folder, self.proxy)
-
-    def set_out(self, disk: Disk, flow: Flow) -> SitesBehindProxy:
-        """Put what a flow begins with on a disk, durably."""
-        return self.copy(flow.template, disk, flow.name)
-
-    def copy(self, template: Path, disk: Disk, name: str) -> SitesBehindProxy:
-        self._made += 1
-        folder = disk.folder / f"{name}-{self._made}"
-        sites = self.sites(template).copy(folder)
-        disk.sync()
-        return sites
-
-
-@contextmanager
-def _bench() -> Iterator[_Bench]:
-    folder = Path(tempfile.mkdtemp(prefix="mdconnector-power-"))
-    folder.chmod(0o755)
-    try:
-        with (
-            Pebble(folder / "ca", always_valid=True, nonce_reject=0, authz_reuse=100) as ca,
-            FaultingProxy(folder, ca) as proxy,
-        ):
-            yield _Bench(folder, proxy)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _points(flows: dict[str, Flow], kinds: list[str], bench: _Bench, task: Task) -> list[Point]:
+def _points(flows: dict[str, Flow], kinds: list[str], bench: Bench, task: Task) -> list[Point]:
     points = []
     for flow in flows.values():
-        sites = bench.sites(flow.template).copy(bench.folder / f"counted-{flow.name}")
+        sites = bench.copy(flow.template)
         changes = changes_of(partial(_act, flow, sites, ""))
         numbers = [_NEVER] if task.without else [*range(1, changes + 1), _NEVER]
         points += [Point(kind, flow.name, number) for kind in kinds for number in numbers]
@@ -191,8 +146,8 @@ def _points(flows: dict[str, Flow], kinds: list[str], bench: _Bench, task: Task)
     return [points[number] for number in task.trials if number < len(points)]
 
 
-def _cut_at(point: Point, flow: Flow, disk: Disk, bench: _Bench, tally: Tally, task: Task) -> None:
-    sites = bench.set_out(disk, flow)
+def _cut_at(point: Point, flow: Flow, disk: Disk, bench: Bench, tally: Tally, task: Task) -> None:
+    sites = bench.set_out(flow.template, disk)
     certificates = bench.proxy.pebble.certificates
     was_killed = killed_at(point.number, partial(_act, flow, sites, task.without))
     with disk.cut() as platter:
@@ -265,10 +220,9 @@ def _expect_nothing_torn(store: Path) -> None:
 # --- a first enrollment -----------------------------------------------------------------------
 
 
-def _first(bench: _Bench) -> Flow:
+def _first(bench: Bench) -> Flow:
     """A first certificate: account, order and staged set, in a store that is yet to be made."""
-    template = bench.folder / "enroll"
-    bench.sites(template).add(PROVEN)
+    template = bench.without_store("enroll")
     return Flow(
         "enroll",
         template,
@@ -299,18 +253,9 @@ def _enrolls(sites: SitesBehindProxy) -> None:
 # --- a promotion, and what finishes one that was killed ---------------------------------------
 
 
-def _promotion(bench: _Bench) -> Flow:
+def _promotion(bench: Bench) -> Flow:
     """A promotion of our own staged set over an old one."""
-    template = bench.folder / "promote"
-    sites = bench.sites(template)
-    sites.add(NAME, CA_OF_NOBODY, more=" ".join(DOMAIN.names[1:]))
-    with open_store(sites.store, mod_md_loaded=True) as store:
-        put_set(store, "domains", NAME, OLD)
-        pending = Pending.load(store, DOMAIN)
-        pending.begin(DOMAIN, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
-        pending.save_key(NEW.spec, NEW.key)
-        pending.save_chain(NEW.spec, chain_to_pem(NEW.chain))
-        stage(store, DOMAIN, (NEW,), ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+    template = bench.with_staged_set("promote")
     return _flow_of_promotion("promote", template)
 
 
@@ -325,10 +270,10 @@ def _flow_of_promotion(name: str, template: Path) -> Flow:
     )
 
 
-def _recoveries(bench: _Bench) -> Iterator[Flow]:
+def _recoveries(bench: Bench) -> Iterator[Flow]:
     """What the next run does after promotions that were killed about the swap."""
-    begun = bench.folder / "promote"
-    swap = _number_of_the_exchange(bench.sites(begun).copy(bench.folder / "counted-swap"))
+    begun = bench.with_staged_set("begun")
+    swap = _number_of_the_exchange(bench.copy(begun))
     for number in range(swap, swap + 2 * RECOVERIES, 2):
         template = bench.folder / f"recover-{number - swap}"
         sites = bench.sites(begun).copy(template)

@@ -168,6 +168,7 @@ def test_store_lock_keeps_others_out_until_it_is_given_back(store: Store, how: s
 
 
 def test_store_lock_that_is_a_link_is_refused(store: Store) -> None:
+    (store.path / "store.lock").unlink()
     (store.path / "store.lock").symlink_to("md_store.json")
     with pytest.raises(StoreError, match="Too many levels"), store_lock(store, wait_seconds=0):
         pytest.fail("locked what a link points to")

@@ -19,7 +19,11 @@ FISH_COMPLETION := $(SHAREDIR)/fish/vendor_completions.d/mdconnector.fish
 DIFFERENTIAL_CONFIGS ?= 20000
 FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help test lint format demo bench differential fuzz torture parts install uninstall man clean
+# What `make test-deb` tries: bookworm (Debian 12) or trixie (Debian 13); and where it keeps fresh roots.
+RELEASE ?= bookworm
+CHROOTS ?= /var/tmp/mdconnector-chroots
+
+.PHONY: help test lint format demo bench differential fuzz torture coverage mutation parts install uninstall man pictures dist deb test-deb clean
 
 help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
@@ -29,7 +33,13 @@ help:
 	@echo 'make differential  $(DIFFERENTIAL_CONFIGS) odd configurations, read by us and by the installed httpd'
 	@echo 'make fuzz       $(FUZZ_EXAMPLES) texts for each reader: no traceback, nothing above 2 s'
 	@echo 'make torture    every fault by the thousand, into docs/reliability-report.md (FIGURES=…: some)'
+	@echo 'make pictures   docs/status.svg anew'
 	@echo 'make man        docs/commands.md anew; man page and completions into build/manual'
+	@echo 'make dist       sdist and wheel'
+	@echo 'make deb        a Debian package for the release of this machine, and what lintian says of it'
+	@echo 'make test-deb   build and try it in clean roots of RELEASE ($(RELEASE)), as root: minutes, so not in CI'
+	@echo 'make coverage   every branch of the store, of ACME and of verification has a test'
+	@echo 'make mutation   how many small mistakes in the modules that only compute are noticed'
 	@echo 'make install    into $(HOMEDIR), with the link in $(BINDIR) and the cron file'
 	@echo 'make uninstall  take these away again; the store is left alone'
 
@@ -66,6 +76,18 @@ fuzz: $(VENV)/.with-tools
 torture: $(VENV)/.with-tools
 	$(BIN)/python -m tests.torture $(FIGURES)
 
+# What stores, obtains and judges certificates has every branch run by the tests that mirror it.
+COVERED := mdconnector/store/*,mdconnector/acme/*,mdconnector/certificates.py,mdconnector/httpd/pairs.py
+coverage: $(VENV)/.with-tools
+	rm -f .coverage .coverage.*
+	MDCONNECTOR_REQUIRE_PARTS=1 $(BIN)/coverage run -m pytest -q \
+	  tests/store tests/acme tests/test_certificates.py tests/httpd/test_pairs.py
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --show-missing --include='$(COVERED)' --fail-under=100
+
+mutation: $(VENV)/.with-tools
+	$(BIN)/python tests/mutation.py $(MUTATION)
+
 parts:
 	.ci/install-parts all $(PYTHON)
 
@@ -86,6 +108,25 @@ man: $(VENV)/.with-package
 	$(BIN)/python docs/manual.py commands
 	$(BIN)/python docs/manual.py build/manual
 
+# Both are the same to the byte wherever they are built from the same commit.
+dist: $(VENV)/.with-tools
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/hatchling build -d dist
+
+deb: $(VENV)/.with-tools
+	.ci/install-parts deb
+	rm -rf build/deb
+	$(BIN)/hatchling build -t sdist -d build/deb
+	tar -xzf build/deb/mdconnector-*.tar.gz -C build/deb
+	cd build/deb/mdconnector-*/ && dpkg-buildpackage -b -us -uc
+	lintian --fail-on error build/deb/mdconnector_*.changes
+
+test-deb: $(VENV)/.with-tools
+	.ci/install-parts chroot
+	rm -rf build/sdist
+	$(BIN)/hatchling build -t sdist -d build/sdist
+	tar -xzf build/sdist/mdconnector-*.tar.gz -C build/sdist
+	tests/deb/in-chroot $(RELEASE) $(CHROOTS) build/sdist/mdconnector-*/
+
 install:
 	.ci/install-parts venv $(PYTHON)
 	$(PYTHON) -m venv $(DESTDIR)$(HOMEDIR)
@@ -105,6 +146,9 @@ uninstall:
 	rm -f $(DESTDIR)$(CRONDIR)/mdconnector
 	test ! -L $(DESTDIR)$(BINDIR)/mdconnector || rm $(DESTDIR)$(BINDIR)/mdconnector
 	test ! -e $(DESTDIR)$(HOMEDIR)/pyvenv.cfg || rm -rf $(DESTDIR)$(HOMEDIR)
+
+pictures: $(VENV)/.with-package
+	$(BIN)/python docs/pictures.py
 
 clean:
 	rm -rf $(VENV) demo-run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -119,17 +119,20 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
     """Read what a leaf says about itself. Raises CertificateError for what cannot be read."""
     try:
         public_key = certificate.public_key()
+        extensions = {one.oid: one.value for one in certificate.extensions}
         return CertificateFacts(
             key_label=label_of_key(public_key),
-            names=_dns_names(certificate),
+            names=_dns_names(extensions.get(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)),
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
             serial=certificate.serial_number,
             sha256=certificate.fingerprint(hashes.SHA256()).hex(),
             issuer=_issuer(certificate),
-            must_staple=_must_staple(certificate),
+            must_staple=_must_staple(extensions.get(ExtensionOID.TLS_FEATURE)),
             public_key=public_bytes(public_key),
-            ari_id=_ari_id(certificate),
+            ari_id=_ari_id(
+                extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER), certificate.serial_number
+            ),
         )
     except (ValueError, UnsupportedAlgorithm) as error:
         raise CertificateError("the certificate cannot be read: it is malformed") from error
@@ -331,25 +334,20 @@ def _extension(certificate: x509.Certificate, kind: type[_ExtensionT]) -> _Exten
         return None
 
 
-def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    names = _extension(certificate, x509.SubjectAlternativeName)
-    if names is None:
+def _dns_names(names: x509.ExtensionType | None) -> tuple[str, ...]:
+    if not isinstance(names, x509.SubjectAlternativeName):
         return ()
     return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
 
 
-def _must_staple(certificate: x509.Certificate) -> bool:
-    try:
-        feature = certificate.extensions.get_extension_for_oid(ExtensionOID.TLS_FEATURE).value
-    except x509.ExtensionNotFound:
-        return False
+def _must_staple(feature: x509.ExtensionType | None) -> bool:
     return isinstance(feature, x509.TLSFeature) and x509.TLSFeatureType.status_request in feature
 
 
-def _ari_id(certificate: x509.Certificate) -> str:
-    issuer = _extension(certificate, x509.AuthorityKeyIdentifier)
-    serial = certificate.serial_number
-    if issuer is None or not issuer.key_identifier or serial <= 0:
+def _ari_id(issuer: x509.ExtensionType | None, serial: int) -> str:
+    if not isinstance(issuer, x509.AuthorityKeyIdentifier):
+        return ""
+    if not issuer.key_identifier or serial <= 0:
         return ""
     # as in DER: a first octet from 0x80 on would be a sign, so a zero comes before it
     octets = serial.to_bytes(serial.bit_length() // 8 + 1)

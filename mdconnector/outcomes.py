@@ -20,6 +20,7 @@ from mdconnector.managed_domain import (
     SourceLine,
     VirtualHost,
 )
+from mdconnector.particulars import Particulars
 from mdconnector.renewal import InstalledCertificate, LastError, Reason, State
 
 EXIT_DONE = 0
@@ -325,6 +326,8 @@ class DomainStatus:
     failing_since: datetime | None = None
     last_success: datetime | None = None
     """when new certificates last came"""
+    in_full: Particulars | None = None
+    """where it was asked for by name"""
 
 
 @dataclass(frozen=True, slots=True)

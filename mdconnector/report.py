@@ -36,9 +36,10 @@ from mdconnector.outcomes import (
     StatusResult,
     TreeEntry,
 )
+from mdconnector.particulars import Particulars
 from mdconnector.printable import escaped, printable
-from mdconnector.renewal import InstalledCertificate, LastError, State
-from mdconnector.stock import local_time
+from mdconnector.renewal import InstalledCertificate, LastError
+from mdconnector.status_text import days_left, in_full_lines, local, status_lines
 
 JSON_VERSION = 1
 OLD_LOCK_SECONDS = 6 * 3600
@@ -67,10 +68,17 @@ def render(result: Result, style: Style) -> str:
         case PromoteRun():
             lines = promote_lines(result, style)
         case StatusResult():
-            lines = [] if style.quiet else status_lines(result)
+            lines = [] if style.quiet else _status_lines(result)
         case RevocationRun():
             lines = revoke_lines(result, style)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _status_lines(result: StatusResult) -> list[str]:
+    """Return the table; in place of it, where domains were named, all about each of them."""
+    if any(domain.in_full is None for domain in result.domains) or not result.domains:
+        return status_lines(result)
+    return list(in_full_lines(result))
 
 
 def render_failures(result: Result, style: Style) -> str:
@@ -338,52 +346,6 @@ def _revocation_failures(result: RevocationRun) -> list[str]:
     ]
 
 
-_STATUS_HEAD = ("NAME", "STATE", "KEYS", "VALID UNTIL", "DAYS", "RENEWS AT", "ISSUER", "NOTE")
-
-
-def status_lines(result: StatusResult) -> list[str]:
-    """Return the status table as aligned plain lines."""
-    if not result.domains:
-        return ["no managed domain is declared; see 'mdconnector scan'"]
-    rows = [_STATUS_HEAD, *(status_cells(domain, result.now) for domain in result.domains)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_STATUS_HEAD))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
-def status_cells(domain: DomainStatus, now: datetime) -> tuple[str, ...]:
-    """Return one domain's row of the status table, a text per column."""
-    issuers = sorted({one.facts.issuer for one in domain.live if one.facts})
-    return (
-        domain.name,
-        domain.state.value,
-        ",".join(one.spec.label for one in domain.live),
-        local(domain.not_after) if domain.not_after else "-",
-        str(days_left(domain.not_after, now)) if domain.not_after else "-",
-        local(domain.renew_at) if domain.renew_at else "-",
-        printable(", ".join(issuers), 60) or "-",
-        status_note(domain),
-    )
-
-
-def status_note(domain: DomainStatus) -> str:
-    """Return the last column of status: what waits, what went wrong, when it is tried again."""
-    notes = [domain.detail] if domain.detail else []
-    if domain.staged is not None:
-        notes.append(f"staged since {local(domain.staged.since)}")
-    if domain.pending is not None:
-        notes.append(f"ordered {local(domain.pending.since)}, the CA is still at work")
-    if domain.last_error is not None and domain.state is not State.UNKNOWN:
-        notes.append(domain.last_error.detail)
-    if domain.next_try is not None:
-        notes.append(f"next try {local(domain.next_try)}")
-    if domain.served is not None and domain.served.is_stored is False:
-        notes.append(domain.served.words)
-    return "; ".join(notes)
-
-
 # --- JSON ----------------------------------------------------------------------------------------
 
 
@@ -394,7 +356,11 @@ def result_to_json(result: Result) -> dict[str, Any]:
         case ScanResult():
             domains = [_managed_to_json(domain) for domain in result.domains]
             findings = [_finding_to_json(finding) for finding in result.findings]
-            body: dict[str, Any] = {"domains": domains, "findings": findings}
+            body: dict[str, Any] = {
+                "store": result.store_path,
+                "domains": domains,
+                "findings": findings,
+            }
             if result.tree is not None:
                 body["directives"] = [_entry_to_json(entry) for entry in result.tree]
             return head | body
@@ -531,6 +497,60 @@ def _status_to_json(domain: DomainStatus, now: datetime) -> dict[str, Any]:
         "served": served.words if served else None,
         "served_equals_stored": served.is_stored if served else None,
         "check": {"level": verdict.level.name.lower(), "reasons": verdict.reasons},
+        "in_full": domain.in_full and _particulars_to_json(domain.in_full),
+    }
+
+
+def _particulars_to_json(full: Particulars) -> dict[str, Any]:
+    account = full.account
+    return {
+        "chains": [
+            {
+                "key_spec": chain.key_label,
+                "names": chain.names,
+                "links": [
+                    {
+                        "subject": link.subject,
+                        "issuer": link.issuer,
+                        "not_after": _time(link.not_after),
+                        "sha256": link.sha256,
+                    }
+                    for link in chain.links
+                ],
+            }
+            for chain in full.chains
+        ],
+        "account": account
+        and {
+            "id": account.id,
+            "ca_url": account.ca_url,
+            "url": account.url,
+            "kid": account.kid,
+        },
+        "next": {"at": _time(full.next_step.at), "detail": full.next_step.words},
+        "runs": [
+            {
+                "at": _time(run.at),
+                "command": run.command,
+                "outcome": run.outcome,
+                "detail": run.detail,
+            }
+            for run in full.runs
+        ],
+        "shown": [
+            {
+                "address": one.address,
+                "port": one.port,
+                "server_name": one.server_name,
+                "declared_at": one.vhost_at,
+                "key_spec": one.key_label,
+                "serial": one.serial,
+                "sha256": one.sha256,
+                "equals_stored": one.is_stored,
+                "fault": one.fault,
+            }
+            for one in full.shown
+        ],
     }
 
 
@@ -570,13 +590,3 @@ def _dump_entry(entry: Any) -> str:
 
 def _time(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
-
-
-def local(moment: datetime | None) -> str:
-    """Return a time as a person on this machine reads it; a hyphen where there is none."""
-    return local_time(moment) if moment else "-"
-
-
-def days_left(not_after: datetime, now: datetime) -> int:
-    """Return whole days until a certificate ends; negative once it has."""
-    return (not_after - now).days

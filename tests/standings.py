@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,15 @@ from mdconnector.outcomes import (
     ServedSummary,
     StagedSummary,
     StatusResult,
+)
+from mdconnector.particulars import (
+    AccountInUse,
+    ChainLink,
+    LiveChain,
+    NextStep,
+    Particulars,
+    PastRun,
+    Shown,
 )
 from mdconnector.renewal import InstalledCertificate, LastError, State
 
@@ -31,13 +41,18 @@ REFUSED = LastError(
 
 
 def facts(
-    *, left: float, life: float = 90, spec: KeySpec = RSA, serial: int = 0x3ABC
+    *,
+    left: float,
+    life: float = 90,
+    spec: KeySpec = RSA,
+    serial: int = 0x3ABC,
+    name: str = "a.example",
 ) -> CertificateFacts:
     """Return a certificate with some days left of a life of days."""
     end = NOW + timedelta(days=left)
     return CertificateFacts(
         spec.label,
-        ("a.example",),
+        (name,),
         end - timedelta(days=life),
         end,
         serial,
@@ -69,7 +84,7 @@ def standing(
         ()
         if left is None
         else tuple(
-            facts(left=left, life=life, spec=spec, serial=0x3ABC + n)
+            facts(left=left, life=life, spec=spec, serial=0x3ABC + n, name=name)
             for n, spec in enumerate(specs)
         )
     )
@@ -159,3 +174,80 @@ ALL = StatusResult(
     ),
     NOW,
 )
+
+
+def chain_of(one: CertificateFacts, name: str) -> LiveChain:
+    """Return a chain as Sectigo's are."""
+    root = "CN=Sectigo Public Server Authentication Root R46,O=Sectigo Limited,C=GB"
+    middle = f"CN={ISSUER},O=Sectigo Limited,C=GB"
+    return LiveChain(
+        one.key_label,
+        (name,),
+        (
+            ChainLink(f"CN={name}", middle, one.not_after, one.sha256),
+            ChainLink(middle, root, NOW + timedelta(days=3579), f"{7:064x}"),
+        ),
+    )
+
+
+def shown(label: str | None, one: CertificateFacts | None, *, is_stored: bool = True) -> Shown:
+    """Return what an address of www.example.org shows."""
+    return Shown(
+        "127.0.0.1",
+        443,
+        "www.example.org",
+        "/etc/apache2/sites-enabled/www.conf:9",
+        label,
+        serial=f"{one.serial:x}" if one else None,
+        sha256=one.sha256 if one else None,
+        is_stored=is_stored if one else None,
+        fault=None if one else "no handshake: no shared cipher",
+    )
+
+
+WWW_RSA, WWW_EC = (one.facts for one in SERVED.live)
+assert WWW_RSA
+assert WWW_EC
+IN_FULL = replace(
+    SERVED,
+    names=("www.example.org", "example.org"),
+    served=ServedSummary(True, "Apache serves it (asked just now)", NOW),
+    in_full=Particulars(
+        chains=tuple(chain_of(one, "www.example.org") for one in (WWW_RSA, WWW_EC)),
+        account=AccountInUse(
+            "ACME-acme.sectigo.com-0000",
+            "https://acme.sectigo.com/v2/OV/account/Fqz8cXh1",
+            CA,
+            "b7c1c1f0e5f14a9e",
+        ),
+        next_step=NextStep(
+            "the next 'mdconnector renew --all' from then on renews it", SERVED.renew_at
+        ),
+        runs=(
+            PastRun(
+                NOW - timedelta(days=9),
+                "promote",
+                "promoted",
+                "rsa2048 + secp256r1, valid until 2026-08-21 12:00 UTC",
+            ),
+            PastRun(
+                NOW - timedelta(days=9, minutes=1),
+                "renew",
+                "renewed",
+                "rsa2048 + secp256r1, 2 names, valid until 2026-08-21 12:00 UTC; staged",
+            ),
+            PastRun(
+                NOW - timedelta(days=9, hours=7),
+                "renew",
+                "failed",
+                "the CA did not answer within 30 s",
+            ),
+        ),
+        shown=(
+            shown(None, WWW_EC),
+            shown("rsa2048", WWW_RSA),
+            shown("secp256r1", WWW_EC),
+        ),
+    ),
+)
+ALONE = StatusResult((IN_FULL,), NOW)

@@ -13,6 +13,7 @@ from mdconnector.outcomes import DomainStatus, PendingSummary, ServedSummary, St
 from mdconnector.renewal import InstalledCertificate, State
 from tests.standings import ALL, EC, FAILING, NOW, REFUSED, RSA, STAGED, UNREADABLE, standing
 
+pytestmark = pytest.mark.usefixtures("utc")
 DAY = timedelta(days=1)
 MOMENT = timedelta(seconds=1)
 

@@ -363,7 +363,8 @@ def place(session_folder: Path, counting_ca: Pebble) -> PlainSites:
 @pytest.mark.pebble
 def test_the_json_of_scan_is_as_documented(place: PlainSites) -> None:
     done = place.run("scan", "--json")
-    assert_well_formed(done.json, "scan", "findings")
+    assert_well_formed(done.json, "scan", "store", "findings")
+    assert done.json["store"] == str(place.store)
     domain = done.domain("live.example.org")
     assert domain["names"] == ["live.example.org"]
     assert domain["key_specs"] == ["secp256r1"]

@@ -27,6 +27,8 @@ def show_status(configuration: Configuration, names: Sequence[str], now: datetim
         with open_store(configuration, read_only=True) as store:
             stocks = take_stock(store, domains, now, failover=configuration.retry_failover)
             rows = _with_what_is_served(configuration, store, stocks)
+            if names and store is not None:
+                rows = _in_full(configuration, store, rows, stocks, now)
     except StoreError as error:
         # status tells how things stand, and this is how they stand for each domain
         without = take_stock(None, domains, now, failover=configuration.retry_failover)
@@ -46,6 +48,23 @@ def _with_what_is_served(
             status_of(stock), served=served_by_memory(stock, store, host=host, taken_up=taken_up)
         )
         for stock in stocks
+    ]
+
+
+def _in_full(
+    configuration: Configuration,
+    store: Store,
+    rows: Iterable[DomainStatus],
+    stocks: Iterable[Stock],
+    now: datetime,
+) -> list[DomainStatus]:
+    """Return the rows of named domains with all particulars; Apache is asked."""
+    # The only place that needs sockets and chains: status without NAMEs never loads them.
+    from mdconnector.inquiry import look_closely
+
+    return [
+        look_closely(row, stock, store=store, configuration=configuration, clock=lambda: now)
+        for row, stock in zip(rows, stocks, strict=True)
     ]
 
 

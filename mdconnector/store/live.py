@@ -9,10 +9,12 @@ never become one is rubbish with a path, and half a set is mod_md at work.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -24,6 +26,7 @@ from mdconnector.certificates import (
     facts_of,
     fits,
     make_credential,
+    read_chain,
     read_leaf,
     verify_set,
 )
@@ -172,6 +175,28 @@ def read_staged_credentials(store: Store, domain: ManagedDomain) -> tuple[Creden
             for credential in credentials:
                 _prove(credential)
             return credentials
+
+
+def read_live_chains(
+    store: Store, domain: ManagedDomain
+) -> Iterator[tuple[CertificateFacts, tuple[x509.Certificate, ...]]]:
+    """Yield each live chain of a domain, leaf first, whose certificates can be read."""
+    domains = store.domains()
+    if domains is None:
+        return
+    with domains:
+        folder = domains.open(folder_name(domain.name))
+    if folder is None:
+        return
+    with folder:
+        for spec in domain.key_specs:
+            pem = folder.read(spec.pubcert_name, max_bytes=MAX_CHAIN_BYTES)
+            try:
+                chain = read_chain(pem or b"")
+                facts = facts_of(chain[0])
+            except CertificateError:
+                continue
+            yield facts, chain
 
 
 def live_changed_at(store: Store, domain_name: str) -> datetime | None:

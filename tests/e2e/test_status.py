@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.command import run
+from tests.e2e.estate import managed_site
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
-from tests.parts import Pebble
+from tests.parts import Apache, Pebble
 
+MakeApache = Callable[..., Apache]
 NAME, OTHER = "one.example.org", "two.example.org"
 
 
@@ -217,3 +221,100 @@ def test_the_dates_of_the_page_are_those_of_the_json(live: PlainSites) -> None:
 
 def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
+
+
+# --- status NAME ---------------------------------------------------------------------------------
+
+
+@pytest.mark.pebble
+def test_a_named_domain_is_told_in_full(live: PlainSites) -> None:
+    done = live.run("status", NAME, "--json")
+    domain = done.domain(NAME)
+    full = domain["in_full"]
+    (certificate,) = domain["certificates"]
+    (chain,) = full["chains"]
+    assert (chain["key_spec"], chain["names"]) == ("secp256r1", [NAME])
+    leaf, *above = chain["links"]
+    assert leaf["sha256"] == certificate["sha256"]
+    assert above
+    assert leaf["issuer"] == above[0]["subject"]
+    assert full["account"]["kid"] == "kid-1"
+    assert full["account"]["id"].startswith("ACME-")
+    assert [run["outcome"] for run in full["runs"]] == ["promoted", "enrolled"]
+    assert full["next"]["at"] == domain["renew_at"]
+    # no Apache runs, so nobody is to blame for the silence
+    assert {one["equals_stored"] for one in full["shown"]} == {None}
+    assert domain["served_equals_stored"] is None
+    assert "shows no certificate: no connection" in domain["served"]
+
+
+@pytest.mark.pebble
+def test_a_named_domain_in_a_pipe_is_plain_aligned_lines(live: PlainSites) -> None:
+    done = live.run("status", NAME)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    head, *lines = done.stdout.splitlines()
+    assert re.fullmatch(rf"{NAME}: valid, (89|90) days left", head)
+    assert "secp256r1" in lines
+    (serial,) = [line for line in lines if line.startswith("    serial ")]
+    (until,) = [line for line in lines if line.startswith("    valid until ")]
+    assert serial.rindex("  ") == until.rindex("  ")
+
+
+@pytest.mark.pebble
+def test_all_domains_have_no_particulars_and_ask_nobody(live: PlainSites) -> None:
+    assert live.run("status", "--json").domain(NAME)["in_full"] is None
+
+
+def test_without_a_store_a_named_domain_is_a_row(missing: PlainSites) -> None:
+    domain = missing.run("status", NAME, "--json").domain(NAME)
+    assert (domain["state"], domain["in_full"]) == ("missing", None)
+    assert missing.run("status", NAME).stdout.startswith("NAME ")
+
+
+@pytest.mark.apache
+@pytest.mark.pebble
+def test_apache_is_asked_what_it_serves(make_apache: MakeApache, trusting_ca: Pebble) -> None:
+    apache = make_apache(main_extra=trusting_ca.directives())
+    site = apache.write_site("shop", managed_site(NAME, keys="RSA 2048"))
+    apache.start()
+    assert run("enroll", NAME, config=apache.config).exit_code == 0
+    assert run("promote", NAME, config=apache.config).exit_code == 0
+
+    before = run("status", NAME, "--json", config=apache.config).domain(NAME)
+    assert before["served_equals_stored"] is False
+    assert before["in_full"]["next"]["detail"].endswith("mdconnector promote --all --reload")
+    assert {one["equals_stored"] for one in before["in_full"]["shown"]} == {False}
+
+    assert run("promote", NAME, "--reload", config=apache.config).exit_code == 0
+    after = run("status", NAME, "--json", config=apache.config).domain(NAME)
+    assert after["served_equals_stored"] is True
+    shown = after["in_full"]["shown"]
+    assert {one["serial"] for one in shown} == {after["certificates"][0]["serial"]}
+    assert {one["declared_at"].split(":")[0] for one in shown} == {str(site)}
+    plain = run("status", NAME, config=apache.config).stdout
+    assert "served  Apache serves it (asked just now)" in plain
+    assert ", as in the store" in plain
+
+
+# --- what it costs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [(), ("--check",), ("--prometheus",), ("--json",)])
+def test_in_a_pipe_nothing_is_loaded_that_is_not_needed(
+    missing: PlainSites, words: tuple[str, ...]
+) -> None:
+    code = (
+        "import sys\n"
+        "from mdconnector.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(*sorted(sys.modules), file=sys.stderr)\n"
+    )
+    command = (sys.executable, "-c", code)
+    done = run("status", *words, "--sites", missing.sites, command=command)
+    loaded = set(done.stderr.split())
+    assert "mdconnector.commands.status" in loaded
+    heavy = {"rich", "httpx", "josepy", "h11", "ssl", "mdconnector.inquiry"}
+    assert not heavy & loaded
+    monitoring = {"mdconnector.metrics"} if words != ("--prometheus",) else set()
+    assert not monitoring & loaded

@@ -33,6 +33,7 @@ from mdconnector.store.accounts import (
     merge_staged_account,
     save_account,
 )
+from mdconnector.store.folder import Folder
 from mdconnector.store.records import StoredAccount, render_account
 from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC
@@ -71,16 +72,21 @@ def test_accounts_of_one_host_that_are_saved_at_once_get_numbers_of_their_own(
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """A new store, beside an Apache with mod_md."""
+    with open_at(tmp_path / "md") as opened:
+        yield opened
+
+
+def open_at(path: Path) -> Store:
+    """Open a store, made where it is absent."""
     opened = Store.open(
-        tmp_path / "md",
+        path,
         httpd_user_uid=os.geteuid(),
         httpd_group_gid=None,
         mod_md_loaded=True,
         create=True,
     )
     assert opened is not None
-    with opened:
-        yield opened
+    return opened
 
 
 def must_not_make_a_key() -> PrivateKey:
@@ -432,3 +438,164 @@ def test_account_that_we_stored_is_used_by_the_real_mod_md(
     staged = json.loads((apache.store / "staging" / second / "md.json").read_text())
     assert staged["ca"]["account"] == saved.id
     assert not [one for one in requests if one.resource == "/sign-me-up"]
+
+
+def test_store_without_accounts_has_none_to_load_or_to_find(store: Store) -> None:
+    (store.path / "accounts").rmdir()
+    assert load_account(store, "ACME-acme.sectigo.com-0000") is None
+    assert accounts.account_ids(store) == ()
+    assert find_accounts(store, DIRECTORY, EAB) == ()
+    assert save_account(store, NEW, KEY).id.endswith("-0000")
+
+
+def test_account_that_is_not_stored_is_none(store: Store) -> None:
+    assert load_account(store, "ACME-acme.sectigo.com-0000") is None
+
+
+def test_accounts_of_other_cas_are_not_even_read(store: Store) -> None:
+    with store.make_in_group("accounts", "ACME-other.example-0000") as folder:
+        folder.write("account.json", b"{", 0o644)
+        folder.write("account.pem", b"", 0o644)
+    assert find_accounts(store, DIRECTORY, EAB) == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_account_that_may_not_be_read_is_an_error_not_absent(
+    store: Store, parts_folder: Path
+) -> None:
+    shutil.move(store.path, parts_folder / "md")
+    with open_at(parts_folder / "md") as moved:
+        saved = save_account(moved, NEW, KEY)
+        moved.path.chmod(0o755)
+        (moved.path / "accounts" / saved.id).chmod(0o700)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StoreError) as caught:
+                find_accounts(moved, DIRECTORY, EAB)
+        finally:
+            os.seteuid(0)
+    assert caught.value.unreadable
+
+
+@pytest.mark.parametrize("status", ["deactivated", "valid"])
+def test_damaged_key_counts_only_for_an_account_that_could_be_used(
+    store: Store, status: str
+) -> None:
+    saved = save_account(store, replace(NEW, status=status), KEY)
+    (store.path / "accounts" / saved.id / "account.pem").write_bytes(b"damaged")
+    if status == "valid":
+        with pytest.raises(UnsafeStoreError):
+            find_accounts(store, DIRECTORY, EAB)
+    else:
+        assert find_accounts(store, DIRECTORY, EAB) == ()
+
+
+def test_entry_that_is_no_folder_may_be_the_account_that_is_meant(store: Store) -> None:
+    (store.path / "accounts" / "ACME-acme.sectigo.com-0000").write_bytes(b"a file")
+    with pytest.raises(UnsafeStoreError):
+        find_accounts(store, DIRECTORY, EAB)
+
+
+def test_account_with_a_key_but_without_its_record_may_be_the_one_that_is_meant(
+    store: Store,
+) -> None:
+    saved = save_account(store, NEW, KEY)
+    (store.path / "accounts" / saved.id / "account.json").unlink()
+    assert load_account(store, saved.id) is None
+    assert find_accounts(store, DIRECTORY, EAB) == ()
+
+
+def test_folder_in_staging_that_vanishes_is_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_staging(store, "a.example", NEW)
+    real = Folder.names
+
+    def names(folder: Folder) -> list[str]:
+        return ["0.example", *real(folder)] if folder.path.name == "staging" else real(folder)
+
+    monkeypatch.setattr(Folder, "names", names)
+    assert [account.url for account, _ in find_accounts(store, DIRECTORY, EAB)] == [NEW.url]
+
+
+def test_store_without_staging_has_no_staged_account(store: Store) -> None:
+    (store.path / "staging").rmdir()
+    assert find_accounts(store, DIRECTORY, EAB) == ()
+
+
+def test_stored_account_whose_key_is_damaged_gets_the_staged_one(store: Store) -> None:
+    saved = save_account(store, NEW, KEY)
+    (store.path / "accounts" / saved.id / "account.pem").write_bytes(b"damaged")
+    put_in_staging(store, "a.example", NEW)
+    merged = merge(store, "a.example")
+    assert merged is not None
+    assert merged.id == saved.id
+    assert load_account(store, saved.id) is not None
+
+
+def test_numbers_run_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "MAX_ACCOUNTS", 1)
+    save_account(store, NEW, KEY)
+    with pytest.raises(StoreError, match="there are 1 accounts of this CA already"):
+        save_account(store, replace(NEW, url="https://acme.sectigo.com/acct/2"), KEY)
+
+
+def test_ca_without_a_host_has_no_accounts(store: Store) -> None:
+    with pytest.raises(StoreError, match="no account can be named"):
+        find_accounts(store, "https:///dir", EAB)
+
+
+def test_status_of_an_account_that_is_not_stored_is_only_returned(store: Store) -> None:
+    assert mark_account(store, NEW, "unknown").status == "unknown"
+    assert accounts.account_ids(store) == ()
+
+
+def test_other_pending_keys_stay_when_an_account_is_saved(store: Store) -> None:
+    begin_account(store, DIRECTORY, None, lambda: OTHER_KEY)
+    save_account(store, NEW, KEY)
+    assert len(list((store.path / "mdconnector/accounts").iterdir())) == 1
+
+
+def test_pending_folder_without_its_key_goes_with_the_account(store: Store) -> None:
+    begin_account(store, DIRECTORY, EAB, lambda: KEY)
+    (key,) = (store.path / "mdconnector/accounts").glob("*/key.pem")
+    key.unlink()
+    save_account(store, NEW, KEY)
+    assert list((store.path / "mdconnector/accounts").iterdir()) == []
+
+
+def test_folder_that_vanishes_between_two_looks_is_no_account(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = save_account(store, NEW, KEY)
+    gone = "ACME-acme.sectigo.com-0001"
+    monkeypatch.setattr(accounts, "account_ids", lambda _: (gone, saved.id))
+    assert save_account(store, NEW, KEY).id == saved.id
+    assert [one.id for one, _ in find_accounts(store, DIRECTORY, EAB)] == [saved.id]
+
+
+def test_damaged_account_that_vanishes_meanwhile_is_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = save_account(store, NEW, KEY)
+
+    def vanish(_: Store, account_id: str) -> None:
+        shutil.rmtree(store.path / "accounts" / account_id)
+        raise StoreError("damaged", path=account_id)
+
+    monkeypatch.setattr(accounts, "load_account", vanish)
+    assert find_accounts(store, DIRECTORY, EAB) == ()
+    assert not (store.path / "accounts" / saved.id).exists()
+
+
+def test_all_accounts_that_vanish_meanwhile_are_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_account(store, NEW, KEY)
+
+    def vanish(_: Store, account_id: str) -> None:
+        shutil.rmtree(store.path / "accounts")
+        raise StoreError("damaged", path=account_id)
+
+    monkeypatch.setattr(accounts, "load_account", vanish)
+    assert find_accounts(store, DIRECTORY, EAB) == ()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from mdconnector.errors import StoreError
 from mdconnector.renewal import Attempt, LastError, RenewalInfo
 from mdconnector.store.attempts import (
     MAX_REVOKED,
@@ -19,6 +22,7 @@ from mdconnector.store.attempts import (
     Run,
     Served,
     Told,
+    UntoldRenewal,
     load_attempt,
     save_attempt,
 )
@@ -119,9 +123,9 @@ def test_last_twenty_runs_are_kept_newest_first() -> None:
 
 
 def test_name_as_long_as_dns_allows_has_a_file_of_its_own(store: Store) -> None:
-    long = ".".join(["a" * 61] * 4) + ".de"
-    other = ".".join(["a" * 61] * 4) + ".fr"
-    assert len(long) > 249
+    long = ".".join(["a" * 61] * 4) + ".info"
+    other = ".".join(["a" * 61] * 4) + ".mobi"
+    assert len(f"{long}.json") > 255
     save_attempt(store, long, FULL)
     assert load_attempt(store, long) == FULL
     assert load_attempt(store, other) == AttemptRecord()
@@ -140,3 +144,24 @@ def test_set_that_was_put_back_is_refused_and_no_other() -> None:
     assert FULL.refuses(["aa"])
     assert not FULL.refuses(["aa", "bb"])
     assert not AttemptRecord().refuses([])
+
+
+def test_renewal_that_nobody_would_hear_of_is_remembered(store: Store) -> None:
+    record = replace(FULL, untold=UntoldRenewal(3, NOW, "the program ended with 1"))
+    save_attempt(store, NAME, record)
+    assert load_attempt(store, NAME) == record
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_record_that_may_not_be_read_is_an_error_not_empty(parts_folder: Path) -> None:
+    with open_store(parts_folder / "md") as store:
+        save_attempt(store, NAME, FULL)
+        for path in (store.path, store.path / "mdconnector", store.path / "mdconnector/attempts"):
+            path.chmod(0o755)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StoreError) as caught:
+                load_attempt(store, NAME)
+        finally:
+            os.seteuid(0)
+    assert caught.value.unreadable

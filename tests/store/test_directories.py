@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from mdconnector.errors import StoreError
 from mdconnector.renewal import AccountHold, LastError
 from mdconnector.store.directories import (
     forget_directory,
+    is_known_to_offer,
     load_directory,
     load_hold,
     save_directory,
@@ -86,3 +90,46 @@ def test_nothing_is_made_by_looking(store: Store) -> None:
     load_hold(store, CA_URL, "kid")
     forget_directory(store, CA_URL)
     assert not (store.path / "mdconnector/directories").exists()
+
+
+def test_what_a_ca_offers_is_known_however_long_ago(store: Store) -> None:
+    save_directory(store, CA_URL, DIRECTORY | {"renewalInfo": "https://ca.example/ari"}, NOW)
+    assert is_known_to_offer(store, CA_URL, "renewalInfo")
+    assert not is_known_to_offer(store, CA_URL, "revokeCert")
+    assert not is_known_to_offer(store, OTHER_URL, "renewalInfo")
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"url": CA_URL, "directory": []},
+        {"url": CA_URL, "directory": {"renewalInfo": 5}},
+        {"url": CA_URL, "read_at": NOW.isoformat()},
+        {"url": OTHER_URL, "read_at": NOW.isoformat(), "directory": DIRECTORY},
+        {"url": CA_URL, "read_at": 5, "directory": DIRECTORY},
+    ],
+)
+def test_note_that_says_something_else_offers_nothing(
+    store: Store, note: dict[str, object]
+) -> None:
+    save_directory(store, CA_URL, DIRECTORY, NOW)
+    (file,) = (store.path / "mdconnector/directories").iterdir()
+    file.write_text(json.dumps(note))
+    assert load_directory(store, CA_URL, NOW) is None
+    assert not is_known_to_offer(store, CA_URL, "renewalInfo")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_memory_that_may_not_be_read_is_an_error_not_empty(parts_folder: Path) -> None:
+    with open_store(parts_folder / "md") as store:
+        save_directory(store, CA_URL, DIRECTORY, NOW)
+        own = store.path / "mdconnector"
+        for path in (store.path, own, own / "directories"):
+            path.chmod(0o755)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(StoreError) as caught:
+                load_directory(store, CA_URL, NOW)
+        finally:
+            os.seteuid(0)
+    assert caught.value.unreadable

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from tests.store.kill_points import refusing
 
 MINE = frozenset({os.geteuid()})
 OTHERS = frozenset({os.geteuid() + 1})
+NOBODY = 65534
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
 
 
 @pytest.fixture
@@ -398,3 +402,255 @@ def test_lock_file_that_cannot_be_looked_at_leaves_no_handle(folder: Folder) -> 
     with refusing("fstat", errno.EIO), pytest.raises(StoreError, match="cannot be opened"):
         folder.open_lock("lock", 0o600)
     assert open_handles() == before
+
+
+# --- what the disk may answer to any call -------------------------------------------------------
+
+FAILING = {
+    "open": ("open", lambda folder: folder.open("sub"), "cannot be opened"),
+    "make": ("mkdir", lambda folder: folder.make("new", 0o700), "cannot be made"),
+    "open what was made": ("open", lambda folder: folder.make("new", 0o700), "cannot be opened"),
+    "give a mode": ("fchmod", lambda folder: folder.make("new", 0o750), "cannot be made"),
+    "set a mode": ("fchmod", lambda folder: folder.set_mode(0o750), "cannot be given its mode"),
+    "list": ("listdir", lambda folder: folder.names(), "cannot be listed"),
+    "look": ("stat", lambda folder: folder.stat("record"), "cannot be looked at"),
+    "open to read": ("open", lambda folder: folder.read("record", max_bytes=9), "cannot be read"),
+    "read": ("read", lambda folder: folder.read("record", max_bytes=9), "cannot be read"),
+    "create": ("open", lambda folder: folder.write("new", b"", 0o600), "cannot be written"),
+    "write": ("write", lambda folder: folder.write_all({"a": b"a"}, 0o600), "cannot be written"),
+    "lock": ("open", lambda folder: folder.open_lock("lock", 0o600), "cannot be opened"),
+    "sync": ("fsync", lambda folder: folder.sync(), "cannot be written to the disk"),
+    "open to sync": ("open", lambda folder: folder.sync_file("record"), "cannot be opened"),
+    "sync a file": ("fsync", lambda folder: folder.sync_file("record"), "cannot be written to the"),
+    "remove": ("unlink", lambda folder: folder.remove("record"), "cannot be removed"),
+    "remove a tree": ("rmdir", lambda folder: folder.remove_tree("sub"), "cannot be removed"),
+    "empty a tree": ("unlink", lambda folder: folder.remove_tree("sub"), "cannot be removed"),
+}
+
+
+@pytest.mark.parametrize(("call", "act", "message"), FAILING.values(), ids=FAILING)
+def test_matrix_w2_w3_disk_error_at_any_call_is_an_error_with_its_path(
+    folder: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    act: Callable[[Folder], object],
+    message: str,
+) -> None:
+    folder.write("record", b"old", 0o600)
+    folder.make("sub", 0o700).write("entry", b"", 0o600)
+    hits = []
+
+    def fail(*arguments: object, **keywords: object) -> None:
+        hits.append(arguments)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(StoreError, match=message) as caught:
+        act(folder)
+    monkeypatch.undo()
+    assert hits
+    assert caught.value.path.startswith(str(tmp_path))
+    assert caught.value.hint == "the disk reports an error; look at the kernel's log (dmesg)"
+    assert folder.read("record", max_bytes=9) == b"old"
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        (errno.EACCES, "sudo"),
+        (errno.EPERM, "sudo"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOSPC, "free space"),
+        (errno.EDQUOT, "quota"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.ENFILE, "ulimit -n"),
+        (errno.EBUSY, "mounted there"),
+        (errno.ENOMEM, "memory"),
+        (errno.ENOTSUP, None),
+    ],
+)
+def test_matrix_w3_disk_error_says_what_to_do(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, number: int, word: str | None
+) -> None:
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "mkdir", fail)
+    with pytest.raises(StoreError) as caught:
+        folder.make("new", 0o700)
+    assert caught.value.unreadable == (number in (errno.EACCES, errno.EPERM))
+    assert (caught.value.hint is None) if word is None else (word in (caught.value.hint or ""))
+
+
+@as_root
+@pytest.mark.parametrize("mask", [0o000, 0o077, 0o777])
+def test_user_whose_umask_takes_his_own_rights_still_makes_folders(
+    parts_folder: Path, mask: int
+) -> None:
+    parts_folder.chmod(0o777)
+    os.seteuid(NOBODY)
+    try:
+        with umask(mask), Folder.open_base(parts_folder) as base, base.make("a", 0o750) as made:
+            made.write("key", b"secret", 0o600)
+    finally:
+        os.seteuid(0)
+    assert mode_of(parts_folder / "a") == 0o750
+    assert mode_of(parts_folder / "a" / "key") == 0o600
+
+
+@as_root
+def test_folder_that_somebody_swapped_while_it_was_made_is_refused(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.mkdir
+
+    def swap(name: str, mode: int, *, dir_fd: int) -> None:
+        real(name, mode, dir_fd=dir_fd)
+        os.rmdir(name, dir_fd=dir_fd)
+        real(name, mode, dir_fd=dir_fd)
+        os.chown(name, NOBODY, NOBODY, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", swap)
+    with pytest.raises(StoreError, match="replaced while it was made"):
+        folder.make("staged", 0o755)
+    assert (tmp_path / "staged").stat().st_uid == NOBODY
+
+
+def test_folder_that_vanishes_while_it_is_opened_is_an_error(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(*_: object, **__: object) -> None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(os, "mkdir", taken)
+    with pytest.raises(StoreError, match="vanished while it was opened"):
+        folder.make("absent", 0o700)
+
+
+def test_file_that_grows_while_it_is_read_is_read_to_its_end_or_refused(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "growing"
+    file.write_bytes(b"1234")
+    before = file.stat()
+    file.write_bytes(b"12345678")
+    monkeypatch.setattr(os, "fstat", lambda _: before)
+    assert folder.read("growing", max_bytes=8) == b"12345678"
+    with pytest.raises(UnsafeEntryError, match="more than 6 bytes"):
+        folder.read("growing", max_bytes=6)
+
+
+def test_file_that_appears_while_another_is_written_is_kept(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def appear(fd: int) -> None:
+        real(fd)
+        (tmp_path / "account.json").write_bytes(b"of mod_md")
+
+    monkeypatch.setattr(os, "fsync", appear)
+    assert not folder.create("account.json", b"ours", 0o644)
+    assert folder.names() == ["account.json"]
+    assert folder.read("account.json", max_bytes=99) == b"of mod_md"
+
+
+def test_interrupted_write_leaves_no_temporary(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write("record", b"new", 0o600)
+    assert folder.names() == []
+
+
+def test_temporary_that_somebody_makes_again_and_again_is_given_up(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / folder_module._temporary_name("record")
+    real, made = os.open, []
+
+    def first(path: str, flags: int, *arguments: int, **keywords: int) -> int:
+        if flags & os.O_EXCL:
+            made.append(path)
+            temporary.touch()
+        return real(path, flags, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", first)
+    with pytest.raises(StoreError):
+        folder.write("record", b"new", 0o600)
+    assert len(made) == 4
+    assert folder.stat("record") is None
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_lock_that_is_no_regular_file_is_refused(
+    folder: Folder, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "run.lock")
+    with pytest.raises(StoreError, match=r"not a regular file|Is a directory"):
+        folder.open_lock("run.lock", 0o600)
+
+
+@as_root
+def test_lock_belongs_to_the_owner_of_the_store(folder: Folder, tmp_path: Path) -> None:
+    folder.new_uid = NOBODY
+    os.close(folder.open_lock("run.lock", 0o600))
+    assert (tmp_path / "run.lock").stat().st_uid == NOBODY
+
+
+def test_sync_of_what_is_absent_or_no_file_is_fine(folder: Folder, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    folder.sync_file("fifo")
+    folder.sync_file("absent")
+
+
+def test_tree_of_somebody_that_may_not_be_removed_is_an_error(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(StoreError, match="cannot be removed"):
+        folder.remove_tree("file")
+
+
+def test_folder_that_fills_while_it_is_removed_is_emptied_again(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "staged" / "sub").mkdir(parents=True)
+    real = os.rmdir
+    refilled: list[str] = []
+
+    def refill(name: str, *, dir_fd: int) -> None:
+        if name == "sub" and not refilled:
+            refilled.append(name)
+            (tmp_path / "staged" / "sub" / "late").touch()
+        real(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", refill)
+    folder.remove_tree("staged")
+    assert refilled
+    assert folder.names() == []
+
+
+def test_c_library_without_renameat2_is_one_that_cannot_exchange(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    folder_module._libc_renameat2.cache_clear()
+    try:
+        assert not folder.exchange("a", folder, "b")
+    finally:
+        folder_module._libc_renameat2.cache_clear()
+
+
+def test_folder_is_shown_by_its_path(folder: Folder, tmp_path: Path) -> None:
+    assert repr(folder) == f"Folder({str(tmp_path)!r})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from mdconnector.managed_domain import Finding, Severity
+from mdconnector.store.folder import Folder
 from mdconnector.store.inspection import a_few_of_each, inspect
 from mdconnector.store.tree import Store
 from tests.store.credentials import NAME, NEW, open_store, put_set
@@ -157,3 +159,40 @@ def test_of_many_alike_the_first_are_told_and_how_many_more() -> None:
 
     assert [one.at for one in told] == ["f0", "f1", "f2", "f3", "f4", None, "g"]
     assert (told[5].message, told[5].severity) == ("and 7 more like these", "error")
+
+
+def test_what_is_no_folder_among_the_domains_is_passed_over(store: Path) -> None:
+    (store / "domains" / "README").write_text("x")
+    (store / "staging" / "link").symlink_to("/etc")
+    assert found(store) == []
+
+
+def test_entries_that_vanish_while_they_are_looked_at_are_passed_over(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_names, real_open = Folder.names, Folder.open
+
+    def names(folder: Folder) -> list[str]:
+        return [*real_names(folder), "gone.example"]
+
+    def opened(folder: Folder, name: str, **options: Any) -> Folder | None:
+        is_live = folder.path.name == "domains" and name == NAME
+        return None if is_live else real_open(folder, name, **options)
+
+    monkeypatch.setattr(Folder, "names", names)
+    monkeypatch.setattr(Folder, "open", opened)
+    assert found(store) == []
+
+
+def test_store_that_lacks_its_parts_has_nothing_to_look_at(store: Path) -> None:
+    for part in ("domains", "staging", "tmp", "archive", "accounts", "challenges"):
+        shutil.rmtree(store / part)
+    assert found(store) == []
+
+
+@needs_root
+def test_owner_without_a_name_is_told_by_his_number(store: Path) -> None:
+    os.chown(store / "domains" / NAME, 4_000_000, -1)
+    with look_at(store) as opened:
+        (finding,) = inspect(opened, NOW)
+    assert "belongs to 4000000, not to root" in finding.message

@@ -24,6 +24,7 @@ from mdconnector.store.live import (
     read_live,
     read_staged_credentials,
     read_staging,
+    staging_changed_at,
 )
 from mdconnector.store.pending import Pending
 from mdconnector.store.records import render_finished_job, render_md
@@ -453,3 +454,51 @@ def test_set_of_the_real_mod_md_is_found_in_staging_and_then_live(
         wait_until(live.exists, "mod_md to activate the set")
         assert tuple(one.facts for one in read_live(store, domain)) == found.staged.certificates
         assert staging_of(store, domain) == NothingStaged()
+
+
+def test_store_without_domains_has_nothing_live(store: Store) -> None:
+    assert store.domains() is None
+    assert [one.facts for one in read_live(store, BOTH)] == [None, None]
+
+
+def test_time_of_the_last_change_in_staging_is_the_newest_of_its_entries(store: Store) -> None:
+    assert staging_changed_at(store, NAME) is None
+    path = put_staged(store, EC_PAIR)
+    os.utime(path / "md.json", (0, 0))
+    newest = max(one.lstat().st_ctime for one in (path, *path.iterdir()))
+    assert staging_changed_at(store, NAME) == datetime.fromtimestamp(newest, UTC)
+
+
+def test_staging_that_is_absent_or_a_trap_was_never_changed(store: Store) -> None:
+    (store.path / "staging" / NAME).symlink_to("/etc")
+    assert staging_changed_at(store, NAME) is None
+    (store.path / "staging" / NAME).unlink()
+    (store.path / "staging").rmdir()
+    assert staging_changed_at(store, NAME) is None
+    live = read_live(store, DOMAIN)
+    found = read_staging(store, DOMAIN, now=NOW, live=live)
+    assert isinstance(found, NothingStaged)
+
+
+def test_rubbish_is_not_promoted_and_named_with_its_path(store: Store) -> None:
+    path = put_staged(store, EC_PAIR, md=None)
+    (path / EC_SPEC.privkey_name).write_bytes(b"")
+    with pytest.raises(StoreError) as caught:
+        read_staged_credentials(store, DOMAIN)
+    assert caught.value.path == str(path / EC_SPEC.pubcert_name)
+    assert caught.value.hint
+
+
+def test_both_key_types_are_tried_by_signing(store: Store) -> None:
+    put_staged(store, RSA_PAIR, EC_PAIR, md=BOTH)
+    assert len(read_staged_credentials(store, BOTH)) == 2
+
+
+def test_rsa_key_that_would_take_minutes_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_rsa = replace(DOMAIN, configured_key_specs=(RSA_SPEC,))
+    put_staged(store, RSA_PAIR, md=only_rsa)
+    monkeypatch.setattr("mdconnector.store.live._MAX_RSA_BITS", 2047)
+    with pytest.raises(CertificateError, match="more than 2047 bits"):
+        read_staged_credentials(store, only_rsa)

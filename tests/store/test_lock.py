@@ -197,3 +197,34 @@ def test_matrix_b5_file_system_without_flock_is_refused(store: Store, error: int
     assert "flock" in str(caught.value.hint)
     with refusing("lockf", error), pytest.raises(StoreError, match="cannot be locked"):
         store_lock(store, wait_seconds=0).__enter__()
+
+
+def test_store_lock_that_breaks_half_way_is_an_error_and_free_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with pytest.raises(StoreError, match="cannot be locked"), store_lock(store, wait_seconds=0):
+        pytest.fail("swapped with half a lock")
+    monkeypatch.undo()
+    with store_lock(store, wait_seconds=0):
+        pass
+
+
+def test_waiting_run_tells_only_once_who_holds_the_lock(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("mdconnector.store.lock._POLL_SECONDS", 0)
+    seconds = iter(range(100))
+    monkeypatch.setattr("mdconnector.store.lock.time.monotonic", lambda: next(seconds))
+    with (
+        held_elsewhere(store.path / "mdconnector" / "run.lock"),
+        pytest.raises(LockedError),
+        run_lock(store, wait_seconds=5, command="renew", on_wait=told.append),
+    ):
+        pytest.fail("two runs at once")
+    assert told == ["another run"]
+    assert next(seconds) > 4, "it looked more than once"

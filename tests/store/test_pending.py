@@ -14,7 +14,8 @@ import pytest
 from mdconnector.certificates import chain_to_pem
 from mdconnector.errors import CertificateError, StoreError
 from mdconnector.keys import KeySpec, key_to_pem, public_bytes
-from mdconnector.store.pending import OrderNote, Pending, drop_pending
+from mdconnector.store.folder import Folder
+from mdconnector.store.pending import OrderNote, Pending, drop_pending, open_order_urls
 from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC, RSA_SPEC
 from tests.store.credentials import ACCOUNT_ID, CA, CA_URL, DOMAIN, NAME, NAMES, NEW, NOW, leaves
@@ -254,3 +255,95 @@ def test_wildcard_domain_has_a_folder_of_its_name(store: Store) -> None:
 def test_no_key_is_shown_by_repr(store: Store) -> None:
     pending = complete(store)
     assert "PRIVATE" not in repr(pending) + repr(pending.note) + repr(pending.credentials())
+
+
+def test_key_that_the_ca_does_not_take_is_forgotten_with_its_order(store: Store) -> None:
+    pending = begun(store)
+    pending.save_key(EC_SPEC, NEW.key, csr=b"csr")
+    pending.save_order(EC_SPEC, ORDER)
+    pending.drop_key(EC_SPEC)
+    assert [path.name for path in folder_of(store).iterdir()] == ["set.json"]
+    assert Pending.load(store, DOMAIN).is_for(DOMAIN)
+
+
+def test_nothing_begun_has_nothing_to_forget_or_to_keep(store: Store) -> None:
+    pending = Pending.load(store, DOMAIN)
+    pending.drop_key(EC_SPEC)
+    pending.drop_order(EC_SPEC)
+    pending.save_traces([{"kind": "dns-01"}])
+    pending.drop()
+    drop_pending(store, NAME, leaves(NEW))
+    assert open_order_urls(store) == ()
+    assert not folder_of(store).parent.exists()
+
+
+def test_no_traces_to_take_down_change_nothing(store: Store) -> None:
+    pending = begun(store)
+    before = folder_of(store).stat()
+    pending.save_traces(())
+    assert folder_of(store).stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"traces": {}}', b'{"traces": "x"}'])
+def test_damaged_traces_are_an_error_with_their_path(store: Store, content: bytes) -> None:
+    pending = begun(store)
+    path = folder_of(store) / "traces.json"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="is no list") as caught:
+        pending.load_traces()
+    assert caught.value.path == str(path)
+
+
+def test_note_with_a_member_of_the_wrong_type_counts_as_none(store: Store) -> None:
+    complete(store)
+    (folder_of(store) / "set.json").write_bytes(b'{"names": 5}')
+    assert Pending.load(store, DOMAIN).note is None
+
+
+def test_folder_without_a_note_or_a_key_is_cleared(store: Store) -> None:
+    begun(store)
+    (folder_of(store) / "set.json").write_bytes(b"{")
+    (folder_of(store) / "request.secp256r1.csr").write_bytes(b"csr")
+    begun(store)
+    assert [path.name for path in folder_of(store).iterdir()] == ["set.json"]
+    assert not (store.path / "mdconnector/set-aside").exists()
+
+
+def test_set_of_another_domain_is_neither_cleared_nor_dropped(store: Store) -> None:
+    complete(store)
+    other = replace(DOMAIN, name="b.example")
+    Pending.load(store, other).drop()
+    Pending.load(store, other).begin(other, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+    drop_pending(store, "c.example", leaves(NEW))
+    assert Pending.load(store, DOMAIN).is_complete(DOMAIN)
+
+
+def test_half_done_set_is_not_dropped_by_no_leaves(store: Store) -> None:
+    begun(store).save_key(EC_SPEC, NEW.key)
+    drop_pending(store, NAME, ())
+    assert Pending.load(store, DOMAIN).load_key(EC_SPEC) is not None
+
+
+def test_urls_of_all_open_orders_are_known_whatever_lies_between(store: Store) -> None:
+    pending = begun(store)
+    pending.save_order(EC_SPEC, ORDER)
+    pending.save_order(RSA_SPEC, replace(ORDER, url=None))
+    other = replace(DOMAIN, name="b.example")
+    damaged = Pending.load(store, other)
+    damaged.begin(other, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+    damaged.save_order(EC_SPEC, ORDER)
+    (folder_of(store).parent / "b.example" / "order.secp256r1.json").write_bytes(b"{")
+    assert open_order_urls(store) == (ORDER.url,)
+
+
+def test_folder_that_vanishes_while_orders_are_listed_is_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(store).save_order(EC_SPEC, ORDER)
+    real = Folder.names
+
+    def names(folder: Folder) -> list[str]:
+        return [*real(folder), "gone.example"] if folder.path.name == "pending" else real(folder)
+
+    monkeypatch.setattr(Folder, "names", names)
+    assert open_order_urls(store) == (ORDER.url,)

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.errors import StoreError
 from mdconnector.store import folder as folders
+from mdconnector.store.archive import Archive
 from mdconnector.store.attempts import load_attempt
 from mdconnector.store.lock import store_lock
 from mdconnector.store.pending import Pending
@@ -24,11 +26,13 @@ from mdconnector.store.promotion import (
     Swapped,
     discard,
     finish,
+    make_durable,
     prepare,
     put_back,
     refused_credentials,
     swap,
 )
+from mdconnector.store.set_aside import move_numbered, numbered_stem
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
 from tests.authority import DAY, EC_SPEC, RSA_SPEC
@@ -51,7 +55,7 @@ from tests.store.credentials import (
 )
 from tests.store.credentials import open_store as open_store_at
 from tests.store.disk import unsynced
-from tests.store.kill_points import changes_of, refusing
+from tests.store.kill_points import Call, changes_of, failing_at, refusing, watched
 
 CHAIN = EC_SPEC.pubcert_name
 
@@ -469,3 +473,223 @@ def test_no_key_is_lost_by_promotions(store: Store) -> None:
     before = keys_in(store)
     promote(store)
     assert keys_in(store) > before
+
+
+def test_nothing_refused_is_nothing_to_promote_by_force(store: Store) -> None:
+    assert refused_credentials(store, DOMAIN, NOW) == ()
+
+
+def test_newest_refused_set_that_still_serves_is_offered(store: Store) -> None:
+    for number, days in enumerate((3, 2, 1)):
+        put_set(store, "domains", "tmp.example", aged(days)).rename(
+            store.make_own("refused").path / (NAME if not number else f"{NAME}.{number}")
+        )
+    newest = store.path / "mdconnector/refused" / f"{NAME}.2"
+    (newest / EC_SPEC.privkey_name).write_bytes(b"")
+    put_set(store, "domains", "tmp.example", NEW).rename(newest.with_name("b.example"))
+    (newest.with_name(f"{NAME}.3")).write_bytes(b"a file")
+    found = refused_credentials(store, DOMAIN, NOW)
+    assert [one.facts.not_before for one in found] == [NOW - 2 * DAY]
+
+
+def test_folder_that_mod_md_makes_between_the_two_renames_is_set_aside(store: Store) -> None:
+    put_set(store, "domains", NAME, OLD)
+    prepared(store)
+    real = folders._renameat2
+
+    def refuse(from_fd: int, from_name: str, to_fd: int, to_name: str, flags: int) -> bool:
+        if flags == 2:
+            return False
+        done = real(from_fd, from_name, to_fd, to_name, flags)
+        if Path(f"/proc/self/fd/{to_fd}").readlink().name == "outgoing":
+            (store.path / "domains" / NAME).mkdir()
+            (store.path / "domains" / NAME / "fallback-privkey.pem").touch()
+        return done
+
+    with mock.patch.object(folders, "_renameat2", refuse):
+        assert swapped(store).live == leaves(NEW)
+    assert live(store) == leaves(NEW)
+    (aside,) = (store.path / "mdconnector/set-aside").glob("*.1")
+    assert [path.name for path in aside.iterdir()] == ["fallback-privkey.pem"]
+    assert finish(store, [NAME]) == {NAME: ()}
+    assert archived(store) == {f"{NAME}.1": leaves(OLD)}
+
+
+def test_folder_that_changes_all_the_time_is_given_up_and_the_old_set_stays(store: Store) -> None:
+    put_set(store, "domains", NAME, OLD)
+    prepared(store)
+    real = folders._renameat2
+
+    def vanish(from_fd: int, from_name: str, to_fd: int, to_name: str, flags: int) -> bool:
+        if flags == 2:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return real(from_fd, from_name, to_fd, to_name, flags)
+
+    with mock.patch.object(folders, "_renameat2", vanish):
+        error = (swap(store, [NAME]) or {})[NAME]
+    assert isinstance(error, StoreError)
+    assert "it changes all the time" in error.message
+    assert live(store) == leaves(OLD)
+    assert work_of(store) == []
+
+
+def test_discarding_what_was_swapped_in_the_meantime_touches_nothing(store: Store) -> None:
+    one = prepared(store)
+    swapped(store)
+    discard(store, [one])
+    assert live(store) == leaves(NEW)
+
+
+def test_rollback_beside_another_waiting_set_says_so_and_changes_nothing(store: Store) -> None:
+    put_set(store, "domains", NAME, OLD)
+    one = promote(store)
+    prepared(store, aged(0))
+    problem = put_back(store, [one], reason="Apache ended", now=NOW)[NAME]
+    assert problem is not None
+    assert "another set than the one to put back" in problem.message
+    assert live(store) == leaves(NEW)
+
+
+def test_rollback_clears_staging_of_the_refused_set(store: Store) -> None:
+    put_set(store, "domains", NAME, OLD)
+    one = promote(store)
+    stage(store, DOMAIN, (NEW,), ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+    assert put_back(store, [one], reason="Apache ended", now=NOW) == {NAME: None}
+    assert list((store.path / "staging").iterdir()) == []
+
+
+def test_rollback_of_a_set_that_is_not_live_any_more_changes_nothing(store: Store) -> None:
+    put_set(store, "domains", NAME, OLD)
+    gone = Swapped(NAME, live=leaves(aged(5)), replaced=leaves(OLD))
+    assert put_back(store, [gone], reason="Apache ended", now=NOW) == {NAME: None}
+    assert live(store) == leaves(OLD)
+
+
+def test_file_beside_the_live_set_that_vanishes_is_not_carried_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put_set(store, "domains", NAME, OLD)
+    (folder / "late.txt").touch()
+    real_names, real_read = folders.Folder.names, folders.Folder.read
+
+    def names(opened: folders.Folder) -> list[str]:
+        return [*real_names(opened), "gone.txt"] if opened.path.name == NAME else real_names(opened)
+
+    def read(opened: folders.Folder, name: str, **keywords: Any) -> bytes | None:
+        if name == "late.txt":
+            (folder / name).unlink()
+        return real_read(opened, name, **keywords)
+
+    monkeypatch.setattr(folders.Folder, "names", names)
+    monkeypatch.setattr(folders.Folder, "read", read)
+    assert prepared(store).left_behind == ()
+    monkeypatch.undo()
+    swapped(store)
+    assert live(store) == leaves(NEW)
+    assert not (folder / "late.txt").exists()
+
+
+def test_what_mod_md_made_live_is_made_durable(store: Store) -> None:
+    folder = put_set(store, "domains", NAME, NEW)
+    synced = []
+
+    def watch(name: str, args: Any, kwargs: Any, original: Call) -> Any:
+        if name == "fsync":
+            synced.append(Path(f"/proc/self/fd/{args[0]}").readlink().name)
+        return original(*args, **kwargs)
+
+    with watched(watch):
+        make_durable(store, NAME)
+    assert set(synced) == {NAME, "domains", *(path.name for path in folder.iterdir())}
+
+
+def test_nothing_live_is_nothing_to_make_durable(store: Store) -> None:
+    make_durable(store, NAME)
+    store.make_group("domains").close()
+    make_durable(store, NAME)
+    assert live(store) is None
+
+
+def test_archived_set_that_is_no_folder_or_has_gone_is_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_set(store, "archive", f"{NAME}.2", OLD)
+    put_set(store, "archive", f"{NAME}.4", OLD)
+    (store.path / "archive" / f"{NAME}.1").write_bytes(b"a file")
+    put_set(store, "archive", "notes", OLD)
+    with Archive.open(store) as archive:
+        os.rename(store.path / "archive" / f"{NAME}.4", store.path / "elsewhere")  # noqa: PTH104 - as any other process
+        assert [entry for entry, _ in archive.entries(NAME)] == [f"{NAME}.2"]
+
+
+def test_empty_folder_is_removed_rather_than_archived(store: Store) -> None:
+    with store.make_group("domains") as domains, Archive.open(store) as archive:
+        domains.make(NAME, 0o700).close()
+        archive.add(domains, NAME)
+        assert domains.names() == []
+    assert archived(store) == {}
+
+
+def test_archive_number_that_another_takes_meanwhile_is_passed_over(store: Store) -> None:
+    put_set(store, "domains", NAME, OLD)
+    with store.make_group("domains") as domains, Archive.open(store) as archive:
+        put_set(store, "archive", f"{NAME}.1", aged(100))
+        archive.add(domains, NAME)
+    assert archived(store)[f"{NAME}.2"] == leaves(OLD)
+
+
+def test_archive_number_is_free_again_where_the_disk_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_set(store, "domains", NAME, OLD)
+    with store.make_group("domains") as domains, Archive.open(store) as archive:
+        with failing_at(1, errno.EIO) as has_failed, pytest.raises(StoreError):
+            archive.add(domains, NAME)
+        assert has_failed()
+        archive.add(domains, NAME)
+    assert archived(store) == {f"{NAME}.1": leaves(OLD)}
+
+
+def test_set_that_vanished_cannot_be_archived(store: Store) -> None:
+    store.make_group("domains").close()
+    with (
+        store.make_group("domains") as domains,
+        Archive.open(store) as archive,
+        pytest.raises(StoreError),
+    ):
+        archive.add(domains, NAME)
+    assert list((store.path / "archive").iterdir()) == []
+
+
+def test_taken_set_leaves_its_number_free(store: Store) -> None:
+    put_set(store, "archive", f"{NAME}.1", OLD)
+    with store.make_group("domains") as domains, Archive.open(store) as archive:
+        archive.take(f"{NAME}.1", domains, NAME)
+        assert live(store) == leaves(OLD)
+        archive.add(domains, NAME)
+    assert archived(store) == {f"{NAME}.1": leaves(OLD)}
+
+
+def test_longest_name_is_shortened_for_its_number(store: Store) -> None:
+    long = ".".join(["a" * 61] * 4) + ".info"
+    assert numbered_stem(NAME) == NAME
+    assert numbered_stem(long) != long
+    assert len(f"{numbered_stem(long)}.999") <= 255
+    assert numbered_stem(long) != numbered_stem(long.replace(".info", ".mobi"))
+    with store.make_group("domains") as domains, Archive.open(store) as archive:
+        with domains.make(long, 0o700) as folder:
+            folder.write("md.json", b"{}", 0o600)
+        archive.add(domains, long)
+    assert [path.name for path in (store.path / "archive").iterdir()] == [
+        f"{numbered_stem(long)}.1"
+    ]
+
+
+def test_two_runs_that_set_aside_at_once_take_numbers_of_their_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_set(store, "domains", NAME, OLD)
+    with store.make_own("set-aside") as aside, store.make_group("domains") as domains:
+        aside.make(f"{NAME}.1", 0o700).close()
+        monkeypatch.setattr(folders.Folder, "names", lambda _: [])
+        assert move_numbered(domains, NAME, aside) == f"{NAME}.2"

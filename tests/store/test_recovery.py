@@ -17,13 +17,15 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from mdconnector.certificates import chain_to_pem
-from mdconnector.errors import StoreError
+from mdconnector.errors import StoreError, UnsafeStoreError
+from mdconnector.store import folder as folders
 from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
-from mdconnector.store.folder import ExhaustedError
+from mdconnector.store.folder import ExhaustedError, Folder
 from mdconnector.store.pending import Pending
 from mdconnector.store.recovery import recover, repair
 from mdconnector.store.tree import Store
@@ -42,7 +44,7 @@ from tests.store.credentials import (
     put_set,
     set_in,
 )
-from tests.store.kill_points import changes_of, failing_at, killed_at, refusing
+from tests.store.kill_points import Call, changes_of, failing_at, killed_at, refusing
 from tests.store.stories import (
     STORIES,
     WORK,
@@ -57,8 +59,10 @@ from tests.store.stories import (
     mend,
     obtain,
     promote,
+    roll_back,
     stage_new,
     with_damaged,
+    with_damaged_and_pending,
     with_first,
     with_old,
     with_promoted,
@@ -420,3 +424,95 @@ def test_missing_live_set_is_not_brought_back_from_the_archive(store: Store) -> 
     put_set(store, "archive", f"{NAME}.1", OLD)
     assert repair(store, DOMAIN, NOW) is None
     assert live(store) is None
+
+
+def test_disk_that_fails_during_a_repair_is_that_domains_error(store: Store) -> None:
+    with_damaged(store)
+    with (
+        mock.patch.object(folders, "_renameat2", _refuse_to_enter("domains")),
+        pytest.raises(StoreError),
+    ):
+        repair(store, DOMAIN, NOW)
+    assert recover(store, [DOMAIN], NOW).failures == {}
+    assert repair(store, DOMAIN, NOW) is not None
+    assert live(store) == leaves(OLD)
+
+
+def _refuse_to_enter(group: str) -> Call:
+    real = folders._renameat2
+
+    def refuse(from_fd: int, from_name: str, to_fd: int, to_name: str, flags: int) -> bool:
+        if Path(f"/proc/self/fd/{to_fd}").readlink().name == group:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(from_fd, from_name, to_fd, to_name, flags)
+
+    return refuse
+
+
+def test_rollback_that_cannot_be_finished_is_that_domains_failure(store: Store) -> None:
+    with_promoted(store)
+    with mock.patch.object(folders, "_renameat2", _refuse_to_enter("refused")):
+        roll_back(store)
+        recovery = recover(store, [DOMAIN], NOW)
+    assert list(recovery.failures) == [NAME]
+    assert live(store) == leaves(OLD)
+    assert recover(store, [DOMAIN], NOW).failures == {}
+    assert set_in(store, "mdconnector", "refused", NAME) == leaves(NEW)
+
+
+def test_leftover_beside_staging_that_cannot_go_is_that_domains_failure(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_old(store)
+    for name in ("aa.example", NAME):
+        with store.make_own("work", "staging", name) as left:
+            left.write("file", b"x", 0o600)
+    real = os.unlink
+
+    def unlink(name: str, *, dir_fd: int) -> None:
+        if Path(f"/proc/self/fd/{dir_fd}").readlink().name == "aa.example":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    recovery = recover(store, [DOMAIN], NOW)
+    assert list(recovery.failures) == ["aa.example"]
+    assert recovery.lines == (f"{NAME}: removed what an interrupted run left beside staging",)
+
+
+def test_store_that_turns_out_damaged_ends_the_recovery(store: Store) -> None:
+    with_staged(store)
+    put_work(store, "scratch", OLD)
+    error = UnsafeStoreError("damaged", path=str(store.path))
+    with (
+        mock.patch.object(Folder, "remove_tree", side_effect=error),
+        pytest.raises(UnsafeStoreError),
+    ):
+        recover(store, [DOMAIN], NOW)
+
+
+def test_staged_set_of_a_domain_that_is_not_configured_is_let_be(store: Store) -> None:
+    with_first(store)
+    promote(store)
+    stage_new(store)
+    assert recover(store, [], NOW).lines == ()
+    assert (store.path / "staging" / NAME).exists()
+
+
+def test_pending_set_that_does_not_verify_repairs_nothing(store: Store) -> None:
+    with_damaged_and_pending(store)
+    far = NOW + timedelta(days=1000)
+    line = repair(store, DOMAIN, far)
+    assert line is not None
+    assert "archive/" in line
+    assert live(store) == leaves(OLD)
+
+
+def test_pending_set_that_apache_refused_repairs_nothing(store: Store) -> None:
+    with_damaged_and_pending(store)
+    note = RollbackNote(NOW, "Apache ended", leaves(NEW), ())
+    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    line = repair(store, DOMAIN, NOW)
+    assert line is not None
+    assert "archive/" in line
+    assert live(store) == leaves(OLD)

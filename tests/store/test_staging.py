@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from mdconnector.errors import StoreError
 from mdconnector.keys import generate_account_key, key_from_pem, key_to_pem, public_bytes
+from mdconnector.store import folder as folders
 from mdconnector.store.live import FoundSet, read_live, read_staging
 from mdconnector.store.records import StoredAccount, render_account
 from mdconnector.store.staging import clear_staged, recover_staging, set_aside, stage
@@ -20,7 +23,7 @@ from tests.authority import EC_SPEC
 from tests.store.credentials import ACCOUNT_ID, CA_URL, DOMAIN, NAME, NEW, NOW, OLD, leaves
 from tests.store.credentials import open_store as open_store_at
 from tests.store.disk import unsynced
-from tests.store.kill_points import changes_of
+from tests.store.kill_points import Call, changes_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 ACCOUNT_KEY = generate_account_key()
@@ -199,3 +202,78 @@ def test_half_done_staging_is_removed_and_its_account_kept(store: Store) -> None
     assert list(recover_staging(store)) == [(NAME, None)]
     assert work_of(store) == []
     assert len(list((store.path / "accounts").iterdir())) == 1
+
+
+def test_only_mod_mds_groups_that_are_there_have_something_to_set_aside(store: Store) -> None:
+    with pytest.raises(StoreError, match="nothing to set aside") as caught:
+        set_aside(store, "domains", NAME, "why")
+    assert caught.value.path == str(store.path / "domains" / NAME)
+    (store.path / "domains" / NAME).mkdir(parents=True)
+    assert set_aside(store, "domains", NAME, "why").name == f"{NAME}.1"
+
+
+def test_nothing_in_staging_is_nothing_to_clear(store: Store) -> None:
+    assert not clear_staged(store, NAME)
+    (store.path / "staging").rmdir()
+    assert not clear_staged(store, NAME)
+
+
+def refusing(how: Callable[[], None]) -> Call:
+    """Let something happen before each rename that ends in staging."""
+    real = folders._renameat2
+
+    def renameat2(from_fd: int, from_name: str, to_fd: int, to_name: str, flags: int) -> bool:
+        if Path(f"/proc/self/fd/{to_fd}").readlink().parts[-2:] == ("md", "staging"):
+            how()
+        return real(from_fd, from_name, to_fd, to_name, flags)
+
+    return renameat2
+
+
+def test_folder_that_mod_md_makes_meanwhile_is_replaced(store: Store) -> None:
+    path = store.path / "staging" / NAME
+    with mock.patch.object(folders, "_renameat2", refusing(lambda: path.mkdir(exist_ok=True))):
+        stage_set(store)
+    assert staged(store) == leaves(NEW)
+
+
+def test_folder_that_mod_md_removes_meanwhile_is_made_anew(store: Store) -> None:
+    path = store.path / "staging" / NAME
+    path.mkdir()
+
+    def remove() -> None:
+        if path.exists() and not any(path.iterdir()):
+            path.rmdir()
+
+    with mock.patch.object(folders, "_renameat2", refusing(remove)):
+        stage_set(store)
+    assert staged(store) == leaves(NEW)
+
+
+def test_staging_that_changes_all_the_time_is_given_up(store: Store) -> None:
+    path = store.path / "staging" / NAME
+    path.mkdir()
+
+    def vanish() -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    with (
+        mock.patch.object(folders, "_renameat2", refusing(vanish)),
+        pytest.raises(StoreError, match="changes all the time"),
+    ):
+        stage_set(store)
+    assert list(path.iterdir()) == []
+
+
+def test_disk_that_fails_is_an_error_and_staging_stays(store: Store) -> None:
+    stage_set(store, OLD)
+
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with (
+        mock.patch.object(folders, "_renameat2", refusing(fail)),
+        pytest.raises(StoreError, match="Input/output error"),
+    ):
+        stage_set(store)
+    assert staged(store) == leaves(OLD)

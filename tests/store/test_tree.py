@@ -411,3 +411,113 @@ def test_store_that_mod_md_made_is_opened(make_apache: Callable[..., Apache]) ->
         made = (apache.store / "md_store.json").read_bytes()
         assert store.passphrase() == parse_store(made)
         assert render_store(store.passphrase()) == made
+
+
+def test_damaged_store_file_is_a_finding_with_what_it_means(path: Path) -> None:
+    open_store(path).close()
+    (path / "md_store.json").write_bytes(b"{")
+    with open_store(path, create=False, read_only=True) as store:
+        (finding,) = [one for one in store.findings() if one.code == "store"]
+    assert finding.at == str(path / "md_store.json")
+    assert finding.message.endswith("Apache with mod_md does not start")
+    assert finding.hint
+
+
+@as_root
+def test_store_file_that_may_not_be_read_is_no_finding(path: Path) -> None:
+    open_store(path).close()
+    path.chmod(0o755)
+    with acting_as(SOMEBODY), open_store(path, create=False, read_only=True) as store:
+        assert [one.code for one in store.findings()] == ["store-readable-by-all"]
+
+
+def test_group_without_a_name_is_told_by_its_number(path: Path) -> None:
+    open_store(path).close()
+    path.chmod(0o755)
+    store = Store.open(
+        path,
+        httpd_user_uid=None,
+        httpd_group_gid=4_000_000,
+        mod_md_loaded=False,
+        create=False,
+        read_only=True,
+    )
+    assert store is not None
+    with store:
+        (finding,) = store.findings()
+    assert finding.hint == f"chgrp 4000000 {path} && chmod 0750 {path}"
+
+
+def test_store_without_a_group_to_give_it_to_is_only_closed(path: Path) -> None:
+    open_store(path).close()
+    path.chmod(0o755)
+    store = Store.open(
+        path,
+        httpd_user_uid=None,
+        httpd_group_gid=None,
+        mod_md_loaded=False,
+        create=False,
+        read_only=True,
+    )
+    assert store is not None
+    with store:
+        (finding,) = store.findings()
+    assert finding.hint == f"chmod 0750 {path}"
+
+
+def test_store_that_nobody_has_finished_is_none_of_mod_mds(path: Path) -> None:
+    path.mkdir()
+    with open_store(path, create=False, read_only=True) as store:
+        assert store.own() is None
+        assert store.findings()
+
+
+def test_missing_store_file_is_an_error_where_the_store_is_not_to_be_made(path: Path) -> None:
+    open_store(path).close()
+    (path / "md_store.json").unlink()
+    with pytest.raises(UnsafeStoreError, match="the file that makes this a store is missing"):
+        open_store(path, create=False)
+
+
+def test_missing_store_file_is_made_anew_where_no_key_needs_it(path: Path) -> None:
+    open_store(path).close()
+    (path / "md_store.json").unlink()
+    (path / "accounts" / "README").touch()
+    (path / "accounts" / "ACME-ca.example-0000").mkdir()
+    with open_store(path) as store:
+        assert len(store.passphrase()) == 48
+
+
+@pytest.mark.parametrize("has_accounts", [True, False])
+def test_store_on_a_disk_that_is_read_only_is_unsafe(
+    path: Path, monkeypatch: pytest.MonkeyPatch, has_accounts: bool
+) -> None:
+    open_store(path).close()
+    real = os.fstatvfs
+    status = real(os.open(path, os.O_RDONLY))
+    fields = [*status[:8], status.f_flag | os.ST_RDONLY, *status[9:]]
+    monkeypatch.setattr(os, "fstatvfs", lambda _: os.statvfs_result(fields))
+    with pytest.raises(UnsafeStoreError, match="Read-only file system") as caught:
+        open_store(path)
+    assert caught.value.hint
+    assert "read-only" in caught.value.hint
+
+
+@as_root
+def test_owner_who_may_not_write_is_told_how_he_may(parts_folder: Path) -> None:
+    parts_folder.chmod(0o777)
+    with acting_as(SOMEBODY):
+        store = parts_folder / "md"
+        open_store(store, mod_md_loaded=False).close()
+        store.chmod(0o550)
+        with pytest.raises(UnsafeStoreError, match="cannot be written to") as caught:
+            open_store(store, mod_md_loaded=False)
+        assert caught.value.hint == f"chmod u+rwx {store}, or run it with sudo"
+
+
+@as_root
+def test_store_below_a_folder_that_may_not_be_searched_is_unreadable(parts_folder: Path) -> None:
+    (parts_folder / "closed").mkdir(mode=0o700)
+    with acting_as(SOMEBODY), pytest.raises(UnsafeStoreError, match="cannot be opened") as caught:
+        open_store(parts_folder / "closed" / "md", create=False)
+    assert caught.value.unreadable

@@ -1,6 +1,7 @@
 """Results on a terminal: tables by rich, colour by urgency, and never by colour alone.
 
-Rule: rich is imported here and nowhere else; foreign text is shown as it is, never read as markup.
+Rule: rich is imported in this package and nowhere else; foreign text is shown as it is, never read
+as markup.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from mdconnector.outcomes import (
     ScanResult,
     StatusResult,
 )
-from mdconnector.renewal import State
 from mdconnector.report import (
     AGREES,
     Style,
@@ -27,26 +27,10 @@ from mdconnector.report import (
     paste_lines,
     promote_lines,
     revoke_lines,
-    status_cells,
     tree_lines,
 )
+from mdconnector.terminal.status import show_status
 
-WIDE = 120
-"""columns from which on all of the status table fits"""
-
-_STATE_STYLES = {
-    State.UNKNOWN: "magenta",
-    State.ERROR: "bold red",
-    State.EXPIRED: "bold red",
-    State.MISSING: "bold red",
-    State.FAILING: "red",
-    State.PENDING: "yellow",
-    State.STAGED: "cyan",
-    State.EXPIRING: "bold yellow",
-    State.DUE: "yellow",
-    State.UNUSED: "dim",
-    State.VALID: "green",
-}
 _SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 
@@ -55,7 +39,7 @@ def show(result: Result, style: Style) -> None:
     console = Console(no_color=not style.color, highlight=False, markup=False, emoji=False)
     match result:
         case StatusResult():
-            console.print(_status_table(result, console.width))
+            show_status(console, result)
         case ScanResult():
             _show_scan(console, result)
         case OrderRun():
@@ -69,26 +53,6 @@ def show(result: Result, style: Style) -> None:
 def _show_lines(console: Console, lines: list[str]) -> None:
     for line in lines:
         console.print(line, soft_wrap=True)
-
-
-def _status_table(result: StatusResult, width: int) -> Table:
-    """Return the table; a narrow terminal gets the columns that tell what to do."""
-    headings = ("name", "state", "keys", "valid until", "days", "renews at", "issuer", "note")
-    shown = headings if width >= WIDE else ("name", "state", "keys", "days", "note")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in shown:
-        right = heading == "days"
-        table.add_column(
-            heading,
-            justify="right" if right else "left",
-            overflow="fold",
-            no_wrap=heading in {"name", "state", "days"},
-        )
-    for domain in result.domains:
-        cells = dict(zip(headings, map(Text, status_cells(domain, result.now)), strict=True))
-        cells["state"].stylize(_STATE_STYLES[domain.state])
-        table.add_row(*(cells[heading] for heading in shown))
-    return table
 
 
 def _show_scan(console: Console, result: ScanResult) -> None:

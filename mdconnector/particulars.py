@@ -1,0 +1,89 @@
+"""What `status NAME` tells of one managed domain beyond its row, as values. Pure.
+
+Rule: all text in them is safe to print.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLink:
+    """One certificate of a chain."""
+
+    subject: str
+    issuer: str
+    not_after: datetime
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveChain:
+    """The chain of one live certificate, leaf first, and the names in the leaf."""
+
+    key_label: str
+    names: tuple[str, ...]
+    links: tuple[ChainLink, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountInUse:
+    """The account that the next order uses."""
+
+    id: str
+    url: str
+    ca_url: str
+    kid: str | None
+    """of its external account binding"""
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run that did something for the domain."""
+
+    at: datetime
+    command: str
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What happens next, in a sentence; `at` is None where that is not a matter of time."""
+
+    words: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What Apache shows at one address of a virtual host, or in `fault` why that is not known."""
+
+    address: str
+    port: int
+    server_name: str
+    vhost_at: str
+    """`file:line`"""
+    key_label: str | None
+    """the kind of key that was asked for; None: no preference"""
+    serial: str | None = None
+    sha256: str | None = None
+    is_stored: bool | None = None
+    """whether it is one of the live certificates"""
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Particulars:
+    """All that `status NAME` adds."""
+
+    chains: tuple[LiveChain, ...]
+    account: AccountInUse | None
+    next_step: NextStep
+    runs: tuple[PastRun, ...] = ()
+    """newest first"""
+    shown: tuple[Shown, ...] = ()
+    account_trouble: str = ""
+    """why the account is not known"""

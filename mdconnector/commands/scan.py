@@ -13,7 +13,6 @@ from mdconnector.commands.loading import open_store, select
 from mdconnector.errors import StoreError, UsageError
 from mdconnector.examination import examine_disk
 from mdconnector.httpd.configuration import Configuration, evaluate_as_httpd
-from mdconnector.httpd.directives import Directive
 from mdconnector.httpd.doctor import examine, pastes
 from mdconnector.httpd.process import default_httpd, find_running
 from mdconnector.httpd.tree import tree_of
@@ -47,7 +46,7 @@ def scan_configuration(
         store_path=str(configuration.store_path),
         candidates=() if configuration.domains else _candidates(configuration),
         pastes=pastes(configuration, domains),
-        tree=tree_of(_directives_in_force(configuration)) if shows_tree else None,
+        tree=tree_of(evaluate_as_httpd(configuration).directives) if shows_tree else None,
         agrees=None if differences is None else not differences,
     )
 
@@ -89,12 +88,6 @@ def _findings(configuration: Configuration, now: datetime) -> tuple[Finding, ...
         hint = error.hint or "see docs/store.md"
         damage = Finding("store", Severity.ERROR, error.path, error.message, hint)
         return (*found, *examine_disk(configuration, None, now), damage)
-
-
-def _directives_in_force(configuration: Configuration) -> tuple[Directive, ...]:
-    if not configuration.assumed:
-        return configuration.directives
-    return evaluate_as_httpd(configuration).directives
 
 
 def _who_renews(configuration: Configuration) -> str:

@@ -36,7 +36,7 @@ from mdconnector.httpd.evaluator import (
 from mdconnector.httpd.paths import merge_path
 from mdconnector.httpd.reader import DiskReader, Program, read_environment, read_program
 from mdconnector.httpd.settings import GlobalSettings, Settings
-from mdconnector.httpd.vhosts import Listen, Servers, matches_vhost, read_servers
+from mdconnector.httpd.vhosts import READ_KEYS, Listen, Servers, matches_vhost, read_servers
 from mdconnector.keys import DEFAULT_KEY_SPEC, KeySpec
 from mdconnector.managed_domain import (
     Address,
@@ -109,6 +109,7 @@ class Configuration:
     ownerless_errors: tuple[Finding, ...]
     """those errors that may hide managed domains, and are not known to be the fault of one"""
     directives: tuple[Directive, ...] = field(repr=False)
+    """those that concern certificates, and every section"""
     files: tuple[str, ...] = field(repr=False)
     """every file that was read"""
     http_port: int | None
@@ -349,6 +350,7 @@ def _read(beginning: _Beginning, world: World, store: Path) -> _Reading:
         world=world,
         sites_folder=str(sites_folder) if sites_folder else None,
         assumptions=Assumptions(MDCONNECTOR_MODULES, MDCONNECTOR_DEFINES, str(store)),
+        keeps=_concerns_certificates,
     )
     servers = read_servers(
         evaluation.directives,
@@ -364,6 +366,10 @@ def _read(beginning: _Beginning, world: World, store: Path) -> _Reading:
         read_text=world.reader.read,
     )
     return _Reading(evaluation, servers, interpretation)
+
+
+def _concerns_certificates(key: str) -> bool:
+    return key in READ_KEYS or key.startswith("md")
 
 
 def _sites_listens(folder: str) -> tuple[Listen, ...]:

@@ -41,44 +41,43 @@ class Origin:
         return SourceLine(file, line, self.used_at)
 
 
-class Directive:
-    """One directive or section that is in force.
+class _Names(dict[str, tuple[str, str]]):
+    """Each name once, as written and in lower case: all sites spell a few dozen names."""
 
-    `args` is the expanded rest of the line, not split into words; of a section, up to the last `>`.
+    def __missing__(self, name: str) -> tuple[str, str]:
+        self[name] = found = (name, lower_ascii(name))
+        return found
+
+
+_NAMES = _Names()
+
+
+class Directive:
+    """One directive that is in force: a plain one, or a `Section`.
+
+    `args` is the expanded rest of the line, not split into words.
     """
 
-    __slots__ = ("args", "assumed", "children", "dump_line", "is_section", "name", "origin", "tail")
+    __slots__ = ("args", "assumed", "dump_line", "key", "name", "origin")
+
+    is_section = False
+    tail = ""
+    children: list[Directive] = []  # noqa: RUF012 - none, for all directives but sections
 
     def __init__(
-        self,
-        name: str,
-        args: str,
-        origin: Origin,
-        dump_line: int,
-        *,
-        is_section: bool = False,
-        assumed: bool = False,
+        self, name: str, args: str, origin: Origin, dump_line: int, *, assumed: bool = False
     ) -> None:
-        self.name = name
-        """as written; of a section, without `<`"""
+        self.name, self.key = _NAMES[name]
+        """as written, and in lower case; of a section, without `<`"""
         self.args = args
-        self.tail = ""
-        """of a section: the last `>` and what follows it, which httpd ignores"""
         self.origin = origin
         self.dump_line = dump_line
         """the line number that httpd counts: within a macro's text, the lines of its body"""
-        self.is_section = is_section
-        self.children: list[Directive] = [] if is_section else _NO_CHILDREN
         self.assumed = assumed
         """in force only by an assumption of ours"""
 
     def __repr__(self) -> str:
         return f"<{self.name} at {self.at}>"
-
-    @property
-    def key(self) -> str:
-        """The name in lower case."""
-        return lower_ascii(self.name)
 
     @property
     def at(self) -> SourceLine:
@@ -89,23 +88,34 @@ class Directive:
     def words(self) -> tuple[str, ...]:
         """All words, unquoted; empty ones are kept."""
         args = self.args
-        if args.isascii() and args.isprintable() and not _has_quoting(args):
-            return tuple(args.split())  # blanks are all the white space that is printable
-        return split_words(args)
+        if '"' in args or "'" in args or "\\" in args or not args.isprintable():
+            return split_words(args)
+        return tuple(args.split())  # the blank is all the white space that is printable
 
     def argv(self, limit: int = MAX_ARGUMENTS) -> tuple[str, ...]:
         """Return the words as directives with an argument list get them (httpd: TAKE_ARGV).
 
         Words past `limit` are dropped, and so is an empty one at the very end.
         """
-        words = split_words(self.args, limit + 1)
+        words = self.words
         if words and not words[-1] and len(words) <= limit:
             return words[:-1]
         return words[:limit]
 
 
-def _has_quoting(text: str) -> bool:
-    return '"' in text or "'" in text or "\\" in text
+class Section(Directive):
+    """One section that is in force; `args` is what stands before the last `>`.
 
+    `tail` is that `>` and what follows it, which httpd ignores.
+    """
 
-_NO_CHILDREN: list[Directive] = []
+    __slots__ = ("children", "tail")
+
+    is_section = True
+
+    def __init__(
+        self, name: str, args: str, tail: str, origin: Origin, dump_line: int, *, assumed: bool
+    ) -> None:
+        super().__init__(name, args, origin, dump_line, assumed=assumed)
+        self.tail = tail
+        self.children = []

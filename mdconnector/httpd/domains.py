@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from mdconnector.httpd.evaluator import Directive
+from mdconnector.httpd.directives import MAX_ARGUMENTS, Directive
 from mdconnector.httpd.paths import to_bytes
 from mdconnector.httpd.settings import (
     NO_BINDING,
@@ -69,6 +69,8 @@ _MD_BEGINNINGS = frozenset({"MD", "md", "Md", "mD"})
 _SECTIONS = frozenset({"mdomain", "mdomainset"})
 _MEMBERS = frozenset({"mdmember", "mdmembers"})
 _MEMBER_MODES = {"auto": True, "manual": False}
+_LEAST_OF_TOO_MANY = 2 * MAX_ARGUMENTS
+"""characters: an argument has two at least, one of them a blank or its quotes"""
 _SECTION_KEYS = {
     "dns01_command": "cmd-dns-01",
     "proxy_url": "proxy-url",
@@ -282,8 +284,10 @@ class _Reading:
             draft.at_of_name[name] = at
 
     def _check_word_count(self, draft: _Draft, directive: Directive) -> None:
+        if len(directive.args) < _LEAST_OF_TOO_MANY:
+            return
         count = len(directive.words)
-        if count > 64:
+        if count > MAX_ARGUMENTS:
             finding = self.error(
                 "too-many-words",
                 directive.at,
@@ -469,20 +473,21 @@ class _NameIndex:
             for name in draft.names:
                 self._by_name[name].append(number)
 
-    def candidates(self, vhost: VirtualHost) -> list[int]:
-        """Return the numbers of the domains that may match, in order."""
-        found: set[int] = set()
+    def of_vhost(self, vhost: VirtualHost) -> tuple[set[int], set[int]]:
+        """Return the numbers of the domains that have one of its names, and of those that may."""
         server_name = vhost.server_name.lower()
-        found.update(self._by_name.get(server_name, ()))
-        found.update(self._by_name.get(f"*.{server_name.partition('.')[2]}", ()))
-        for address in vhost.addresses:
-            found.update(self._by_name.get(address.host.lower(), ()))
+        own = {alias.lower() for alias in vhost.aliases if not is_pattern(alias)}
+        own.add(server_name)
+        others = {address.host.lower() for address in vhost.addresses}
+        others.add(f"*.{server_name.partition('.')[2]}")
+        may_match = self._of_names(others)
         for alias in vhost.aliases:
             if is_pattern(alias):
-                found.update(self._matching(alias.lower()))
-            else:
-                found.update(self._by_name.get(alias.lower(), ()))
-        return sorted(found)
+                may_match.update(self._matching(alias.lower()))
+        return self._of_names(own), may_match
+
+    def _of_names(self, names: set[str]) -> set[int]:
+        return {number for name in names & self._by_name.keys() for number in self._by_name[name]}
 
     def _matching(self, pattern: str) -> Iterable[int]:
         if pattern.startswith("*.") and not is_pattern(pattern[2:]):
@@ -516,14 +521,14 @@ def _assign(drafts: list[_Draft], hosts: list[VirtualHost], *, servernames: bool
     assigned: _Assigned = {}
     for vhost in hosts:
         own: list[_Draft] = []
-        candidates = index.candidates(vhost)
-        matcher = VhostNames(vhost) if candidates else None
-        for number in candidates:
-            draft = drafts[number]
-            if matcher is not None and _belongs(
-                draft, vhost, matcher, own=own, servernames=servernames
-            ):
-                own.append(draft)
+        named, possible = index.of_vhost(vhost)
+        if servernames or possible - named:
+            matcher = VhostNames(vhost)
+            for number in sorted(named | possible):
+                if _belongs(drafts[number], vhost, matcher, own=own, servernames=servernames):
+                    own.append(drafts[number])
+        else:
+            own += (drafts[number] for number in sorted(named))
         if own:
             assigned[id(vhost)] = own
         for draft in own:

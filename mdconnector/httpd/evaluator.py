@@ -9,7 +9,7 @@ marked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -90,12 +90,15 @@ def evaluate(
     world: World,
     sites_folder: str | None = None,
     assumptions: Assumptions = NOTHING_ASSUMED,
+    keeps: Callable[[str], bool] = lambda _: True,
 ) -> Evaluation:
     """Read `main_file`, then the `*.conf` files of `sites_folder`, each where given.
 
+    `keeps` says of a name in lower case whether its directives are wanted in the tree, where
+    sections always are: most lines of a site are about other things than certificates.
     Raises ConfigurationError when `main_file` cannot be read, or `sites_folder` not be listed.
     """
-    run = Reading(world, assumptions, _ACTIONS)
+    run = Reading(world, assumptions, _ACTIONS, keeps)
     try:
         _read_all(run, main_file, sites_folder)
     except TooMuchError:

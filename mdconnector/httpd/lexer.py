@@ -92,11 +92,31 @@ def _known_or_literal(match: re.Match[str], lookup: Callable[[str], str | None])
 class LineSource:
     """Physical lines of a file, or of the text that one use of a macro stands for."""
 
-    __slots__ = ("count", "index", "last_line_ends", "lines", "name", "parent", "plain_lines")
+    __slots__ = (
+        "count",
+        "index",
+        "last_line_ends",
+        "lines",
+        "name",
+        "parent",
+        "plain_lines",
+        "trimmed",
+    )
 
-    def __init__(self, name: str, lines: list[str], *, last_line_ends: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        lines: list[str],
+        *,
+        last_line_ends: bool = True,
+        are_joined: bool = True,
+    ) -> None:
         self.name = name
         self.lines = lines
+        self.trimmed = [
+            None if are_joined and _goes_on(line) else line.strip(_TRIMMED) for line in lines
+        ]
+        """each line without the white space around it; None where the next one belongs to it"""
         self.count = len(lines)
         self.last_line_ends = last_line_ends
         self.plain_lines = self.count if last_line_ends else self.count - 1
@@ -115,7 +135,8 @@ class LineSource:
             lines.pop()
         if "\0" in text:
             lines = [_cut_at_nul(line) for line in lines]
-        source = cls(name, lines, last_line_ends=last_line_ends)
+        are_joined = "\\\n" in text or "\\\r\n" in text
+        source = cls(name, lines, last_line_ends=last_line_ends, are_joined=are_joined)
         if len(text) >= LONG_LINE:
             source.plain_lines = min(source.plain_lines, _first_long(lines))
         return source
@@ -123,6 +144,10 @@ class LineSource:
     def has_short_lines(self) -> bool:
         """Say whether every line but the last left the line buffer as small as it was."""
         return all(byte_length(line) < FIRST_BUFFER_BYTES for line in self.lines[:-1])
+
+
+def _goes_on(line: str) -> bool:
+    return line.endswith(("\\", "\\\r"))
 
 
 def _cut_at_nul(line: str) -> str:
@@ -163,11 +188,10 @@ class LineStream:
         source = self.source
         index = source.index
         if index < source.plain_lines:
-            line = source.lines[index]
-            last = line[-1:]
-            if last != "\\" and (last != "\r" or line[-2:-1] != "\\"):
+            line = source.trimmed[index]
+            if line is not None:
                 source.index = index + 1
-                return line.strip(_TRIMMED)
+                return line
         return self.next_joined_line(limit=MAX_LINE_BYTES, from_macro=source.parent is not None)
 
     def next_joined_line(self, *, limit: int, from_macro: bool) -> str | None:

@@ -67,6 +67,8 @@ def _read_regular(raw: bytes, path: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise _irregular(path)
         content = os.read(descriptor, min(status.st_size, MAX_FILE_BYTES) + 1)
+        if len(content) == status.st_size <= MAX_FILE_BYTES:
+            return content
         while len(content) <= MAX_FILE_BYTES and (part := os.read(descriptor, 1024 * 1024)):
             content += part
         if len(content) > MAX_FILE_BYTES:

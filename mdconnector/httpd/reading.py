@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from mdconnector.httpd.directives import Directive, Origin
+from mdconnector.httpd.directives import Directive, Origin, Section
 from mdconnector.httpd.lexer import (
     WHITE_SPACE,
     LineSource,
@@ -36,6 +36,10 @@ _ORDER_HINT = "close sections in the reverse order, in the file that opens them,
 Action = Callable[["Reading", "FileReading", str], None]
 
 
+def _drop(_run: Reading, _file: FileReading, _args: str) -> None:
+    """Leave out a directive that nobody wants."""
+
+
 class CircleError(Exception):
     """Files include one another without end; `depth` is how many are open outside the circle."""
 
@@ -56,27 +60,29 @@ class ReadTime(NamedTuple):
     otherwise: Action | None = None
 
 
-class Frame:
+class _ClosingTags(dict[str, str]):
+    """Closing tags in lower case, by the name as written."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = tag = f"</{lower_ascii(name)}>"
+        return tag
+
+
+_CLOSING_TAGS = _ClosingTags()
+
+
+class Frame(NamedTuple):
     """An open section, or the live body of a condition."""
 
-    __slots__ = (
-        "assumed_before",
-        "closing",
-        "is_condition",
-        "name",
-        "number",
-        "origin",
-        "siblings",
-    )
-
-    def __init__(self, name: str, file: FileReading, *, is_condition: bool, assumed: bool) -> None:
-        self.name = name
-        self.closing = f"</{lower_ascii(name)}>"
-        self.is_condition = is_condition
-        self.siblings = file.children
-        self.origin = file.origin
-        self.number = file.number
-        self.assumed_before = assumed
+    name: str
+    closing: str
+    """its closing tag in lower case"""
+    is_condition: bool
+    siblings: list[Directive]
+    """what the directives behind it are added to"""
+    origin: Origin
+    number: int
+    assumed_before: bool
 
     @property
     def at(self) -> SourceLine:
@@ -120,11 +126,14 @@ class Reading:
         world: World,
         assumptions: Assumptions,
         actions: Mapping[str, ReadTime],
+        keeps: Callable[[str], bool],
     ) -> None:
         self.world = world
         self.assumptions = assumptions
         self.actions = actions
         """by lower-case name"""
+        self.keeps = keeps
+        """says of a lower-case name whether such directives are wanted; sections always are"""
         self.directives: list[Directive] = []
         self.findings: list[Finding] = []
         self.files: list[str] = []
@@ -230,18 +239,24 @@ class Reading:
             if "${" in line:
                 line = self._expand(file, line)
             name, _, args = line.partition(" ")
-            if not name.isalnum():
+            is_tag = line[0] == "<"
+            if not (name[1:].isalnum() and args if is_tag else name.isalnum()):
                 self._read_odd_line(file, line)
                 continue
-            args = args.lstrip(WHITE_SPACE)
             action = known[name] if name in known else self._look_up(name)
+            if action is _drop:
+                continue
+            if args[:1] in WHITE_SPACE:
+                args = args.lstrip(WHITE_SPACE)
             if action is not None:
                 action(self, file, args)
-                continue
-            source = stream.source
-            file.children.append(
-                Directive(name, args, file.origins[source], source.index, assumed=self.assumed)
-            )
+            elif is_tag:
+                self._open_section(file, name[1:], args)
+            else:
+                source = stream.source
+                file.children.append(
+                    Directive(name, args, file.origins[source], source.index, assumed=self.assumed)
+                )
 
     def _read_odd_line(self, file: FileReading, line: str) -> None:
         """Read a line that is a tag, or whose first word is more than letters and digits."""
@@ -265,8 +280,9 @@ class Reading:
             )
 
     def _look_up(self, name: str) -> Action | None:
-        entry = self.actions.get(lower_ascii(name))
-        action = None
+        key = lower_ascii(name)
+        entry = self.actions.get(key)
+        action: Action | None = None if key.startswith("<") or self.keeps(key) else _drop
         if entry is not None:
             is_loaded = entry.module is None or entry.module in self.modules
             action = entry.action if is_loaded else entry.otherwise
@@ -349,17 +365,21 @@ class Reading:
                 return
 
     def _open_section(self, file: FileReading, name: str, args: str) -> None:
-        section = Directive(
-            name, args, file.origin, file.number, is_section=True, assumed=self.assumed
-        )
         end = args.rfind(">")
-        if end >= 0:
-            section.args, section.tail = args[:end], args[end:]
-        else:
+        if end < 0:
             self.report_unclosed_tag(file, name)
-        if lower_ascii(name) == "virtualhost":
+            end = len(args)
+        if file.frames and _CLOSING_TAGS[name] == "</virtualhost>":
             self._end_unclosed_vhost(file)
-            section.assumed = self.assumed
+        source = file.stream.source
+        section = Section(
+            name,
+            args[:end],
+            args[end:],
+            file.origins[source],
+            source.index,
+            assumed=self.assumed,
+        )
         file.children.append(section)
         self._push(file, name, section.children, is_condition=False)
 
@@ -374,14 +394,27 @@ class Reading:
     def _push(
         self, file: FileReading, name: str, children: list[Directive], *, is_condition: bool
     ) -> None:
-        file.frames.append(Frame(name, file, is_condition=is_condition, assumed=self.assumed))
+        source = file.stream.source
+        frame = Frame(
+            name,
+            _CLOSING_TAGS[name],
+            is_condition,
+            file.children,
+            file.origins[source],
+            source.index,
+            self.assumed,
+        )
+        file.frames.append(frame)
         file.children = children
+
+    def _pop(self, file: FileReading) -> None:
+        frame = file.frames.pop()
+        file.children = frame.siblings
+        self.assumed = frame.assumed_before
 
     def _pop_to(self, file: FileReading, depth: int) -> None:
         while len(file.frames) > depth:
-            frame = file.frames.pop()
-            file.children = frame.siblings
-            self.assumed = frame.assumed_before
+            self._pop(file)
 
     def _ends_section(self, file: FileReading, line: str) -> bool:
         """Close what is innermost, if the line is its closing tag and nothing else.
@@ -391,14 +424,14 @@ class Reading:
         frames = file.frames
         if not frames or lower_ascii(line) != frames[-1].closing:
             return False
-        self._pop_to(file, len(frames) - 1)
+        self._pop(file)
         return True
 
     def _close_section(self, file: FileReading, tag: str) -> None:
         frames = file.frames
         innermost = frames[-1] if frames else None
         if innermost and not innermost.is_condition and lower_ascii(tag) == innermost.closing:
-            self._pop_to(file, len(frames) - 1)
+            self._pop(file)
             return
         if innermost is None:
             message = f"{tag} closes nothing: no section of this file is open here"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from mdconnector.httpd.evaluator import Directive
-from mdconnector.httpd.lexer import lower_ascii
 from mdconnector.httpd.paths import merge_path
 from mdconnector.managed_domain import (
     Address,
@@ -132,7 +132,7 @@ def read_servers(
 class _Reading:
     """One walk over the tree."""
 
-    __slots__ = ("_keys", "drafts", "findings", "listens", "own", "server_root", "values")
+    __slots__ = ("drafts", "findings", "listens", "own", "server_root", "values")
 
     def __init__(self, server_root: str) -> None:
         self.server_root = server_root
@@ -141,11 +141,10 @@ class _Reading:
         self.listens: list[Listen] = []
         self.values: dict[str, str] = {}
         self.findings: list[Finding] = []
-        self._keys = _Keys()
 
     def read_main(self, directives: Iterable[Directive]) -> None:
         for directive in directives:
-            key = self._keys[directive.name]
+            key = directive.key
             if key == "virtualhost":
                 self._read_vhost(directive)
             elif key in _DOMAIN_SECTIONS:
@@ -155,8 +154,8 @@ class _Reading:
             elif key in _MAIN_ONLY:
                 if directive.words:
                     self.values[key] = directive.words[0]
-            elif key in _OWN_KEYS:
-                self._read_own(self.own, key, directive)
+            elif key in _READ_OWN:
+                self._read_own(self.own, directive)
 
     def _read_vhosts_within(self, section: Directive) -> None:
         for directive in section.children:
@@ -164,11 +163,10 @@ class _Reading:
                 self._read_vhost(directive)
 
     def _read_vhost(self, directive: Directive) -> None:
-        own, keys = _OwnLines(), self._keys
+        own = _OwnLines()
         for child in directive.children:
-            key = keys[child.name]
-            if key in _OWN_KEYS:
-                self._read_own(own, key, child)
+            if child.key in _READ_OWN:
+                self._read_own(own, child)
         default_port = self.own.port or 0
         self.drafts.append(
             _Draft(directive, self._vhost_addresses(directive, default_port), default_port, own)
@@ -215,34 +213,51 @@ class _Reading:
         protocol = named[0].lower() if named else "https" if address.port == 443 else "http"
         self.listens.append(Listen(address, protocol, directive.at))
 
-    def _read_own(self, own: _OwnLines, key: str, directive: Directive) -> None:
+    def _read_own(self, own: _OwnLines, directive: Directive) -> None:
         words = directive.words
-        if key in _ONE_WORD and (len(words) != 1 or not words[0]):
+        if directive.key in _ONE_WORD and (len(words) != 1 or not words[0]):
             self._error(
                 "bad-arguments",
                 directive,
                 f"{directive.name} takes one argument, not {len(list(filter(None, words)))}",
                 "put a comment on a line of its own, and quotes around a value with blanks",
             )
-        if not words:
-            return
-        word = words[0]
-        match key:
-            case "servername":
-                self._read_server_name(own, directive, word)
-            case "serveralias":
-                own.aliases.extend(words)
-                self._check_comment(directive, words)
-            case "serveradmin":
-                own.admin = None if word == _NO_ADMIN else word
-            case "mdcontactemail":
-                own.contact = word
-            case "documentroot":
-                own.document_root = self._absolute(word)
-            case "remoteipproxyprotocol":
-                own.proxy_protocol = word.lower() == "on"
-            case _:
-                self._read_ssl_or_protocol(own, key, directive, words)
+        if words:
+            _READ_OWN[directive.key](self, own, directive, words)
+
+    def read_aliases(self, own: _OwnLines, directive: Directive, words: tuple[str, ...]) -> None:
+        own.aliases.extend(words)
+        if "#" in directive.args:
+            self._check_comment(directive, words)
+
+    def read_admin(self, own: _OwnLines, _: Directive, words: tuple[str, ...]) -> None:
+        own.admin = None if words[0] == _NO_ADMIN else words[0]
+
+    def read_contact(self, own: _OwnLines, _: Directive, words: tuple[str, ...]) -> None:
+        own.contact = words[0]
+
+    def read_document_root(self, own: _OwnLines, _: Directive, words: tuple[str, ...]) -> None:
+        own.document_root = self._absolute(words[0])
+
+    def read_proxy_protocol(self, own: _OwnLines, _: Directive, words: tuple[str, ...]) -> None:
+        own.proxy_protocol = words[0].lower() == "on"
+
+    def read_protocols(self, own: _OwnLines, _: Directive, words: tuple[str, ...]) -> None:
+        own.protocols += words
+
+    def read_protocol(self, own: _OwnLines, _: Directive, words: tuple[str, ...]) -> None:
+        own.protocol = words[0].lower()
+
+    def read_certificate(
+        self, own: _OwnLines, directive: Directive, words: tuple[str, ...]
+    ) -> None:
+        path = self._absolute(words[0])
+        own.certificate_files.append(
+            CertificatePair(path, path, directive.at, directive.assumed, key_is_named=False)
+        )
+
+    def read_key(self, own: _OwnLines, _: Directive, words: tuple[str, ...]) -> None:
+        own.key_files.append(self._absolute(words[0]))
 
     def _check_comment(self, directive: Directive, words: tuple[str, ...]) -> None:
         first = next((index for index, word in enumerate(words) if word.startswith("#")), None)
@@ -257,25 +272,10 @@ class _Reading:
             )
             self.findings.append(finding)
 
-    def _read_ssl_or_protocol(
-        self, own: _OwnLines, key: str, directive: Directive, words: tuple[str, ...]
+    def read_server_name(
+        self, own: _OwnLines, directive: Directive, words: tuple[str, ...]
     ) -> None:
-        match key:
-            case "sslengine":
-                self._read_ssl_engine(own, directive)
-            case "sslcertificatefile":
-                path = self._absolute(words[0])
-                own.certificate_files.append(
-                    CertificatePair(path, path, directive.at, directive.assumed, key_is_named=False)
-                )
-            case "sslcertificatekeyfile":
-                own.key_files.append(self._absolute(words[0]))
-            case "protocols":
-                own.protocols += words
-            case "protocol":
-                own.protocol = words[0].lower()
-
-    def _read_server_name(self, own: _OwnLines, directive: Directive, word: str) -> None:
+        word = words[0]
         host, colon, port = word.partition("://")[2].partition(":")
         if "://" not in word:
             host, colon, port = word.partition(":")
@@ -290,13 +290,13 @@ class _Reading:
         own.server_name = host
         own.port = int(port) if colon else 0
 
-    def _read_ssl_engine(self, own: _OwnLines, directive: Directive) -> None:
-        word = directive.words[0].lower()
+    def read_ssl_engine(self, own: _OwnLines, directive: Directive, words: tuple[str, ...]) -> None:
+        word = words[0].lower()
         if word not in {"on", "off", "optional"}:
             self._error(
                 "bad-ssl-engine",
                 directive,
-                f"'{directive.words[0]}' is not a value for SSLEngine",
+                f"'{words[0]}' is not a value for SSLEngine",
                 "write SSLEngine on",
             )
             return
@@ -323,31 +323,26 @@ _ONE_WORD = frozenset(
         "sslcertificatekeyfile",
     }
 )
-_OWN_KEYS = frozenset(
-    {
-        "servername",
-        "serveralias",
-        "serveradmin",
-        "mdcontactemail",
-        "sslengine",
-        "protocols",
-        "protocol",
-        "documentroot",
-        "sslcertificatefile",
-        "sslcertificatekeyfile",
-        "remoteipproxyprotocol",
-    }
-)
+_ReadOwn = Callable[[_Reading, _OwnLines, Directive, tuple[str, ...]], None]
+_READ_OWN: dict[str, _ReadOwn] = {
+    "servername": _Reading.read_server_name,
+    "serveralias": _Reading.read_aliases,
+    "serveradmin": _Reading.read_admin,
+    "mdcontactemail": _Reading.read_contact,
+    "sslengine": _Reading.read_ssl_engine,
+    "protocols": _Reading.read_protocols,
+    "protocol": _Reading.read_protocol,
+    "documentroot": _Reading.read_document_root,
+    "sslcertificatefile": _Reading.read_certificate,
+    "sslcertificatekeyfile": _Reading.read_key,
+    "remoteipproxyprotocol": _Reading.read_proxy_protocol,
+}
+"""what a line says of the server that it stands in, by its name in lower case"""
+READ_KEYS = frozenset({"listen", *_MAIN_ONLY, *_READ_OWN})
+"""the directives that are looked at here, by their names in lower case"""
 
 
-class _Keys(dict[str, str]):
-    """Names in lower case, by how they are spelled: asked for every line of every site."""
-
-    def __missing__(self, name: str) -> str:
-        self[name] = key = lower_ascii(name)
-        return key
-
-
+@lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
     """Read `*`, `_default_:443`, `192.0.2.1:*`, `[2001:db8::1]:443`, `name:80`, else None."""
     host, colon, port = text, "", ""
@@ -492,7 +487,7 @@ def _is_proxied(
         return draft.own.proxy_protocol
     if base.proxy_protocol:
         return True
-    return any(_socket(address) in proxied for address in draft.addresses)
+    return bool(proxied) and any(_socket(address) in proxied for address in draft.addresses)
 
 
 def is_pattern(alias: str) -> bool:

@@ -32,6 +32,7 @@ MDExternalAccountBinding kid {HMAC}
 <IfDefine MDCONNECTOR>
 MDomain a.example.org
 </IfDefine>
+KeepAlive On
 """
 
 
@@ -54,13 +55,14 @@ def test_tree_is_a_line_for_each_directive_in_force(main_file: Path) -> None:
         f"{at}:6 used at {at}:10:   ServerName shop.example.org",
         f"{at}:14: <MDomain b.example.org>",
         f"{at}:15:   MDExternalAccountBinding ***",
+        f"{at}:20: KeepAlive On",
     ]
 
 
 def test_tree_as_json_is_nested(main_file: Path) -> None:
     found = run("scan", "--tree", "--json", config=main_file).json["directives"]
 
-    name, vhost, domain = found
+    name, vhost, domain, other = found
     assert name == entry(main_file, 3, "ServerName", "main.test")
     assert vhost == entry(
         main_file,
@@ -74,6 +76,7 @@ def test_tree_as_json_is_nested(main_file: Path) -> None:
         ],
     )
     assert domain["children"] == [entry(main_file, 15, "MDExternalAccountBinding", "***")]
+    assert other == entry(main_file, 20, "KeepAlive", "On")
 
 
 def entry(file: Path, line: int, name: str, args: str, **other: Any) -> dict[str, Any]:

@@ -64,6 +64,14 @@ def test_directive_knows_its_words_and_its_place() -> None:
     assert (str(section.at), str(alias.at)) == (f"{MAIN}:2", f"{MAIN}:3")
 
 
+def test_directives_that_nobody_wants_are_left_out() -> None:
+    """Sections are there, and what acts while it is read acts."""
+    text = "KEEP a\nDrop b\n'Drop' c\n<Drop d>\nDefine e keep\n${e} f\n</Drop>\n"
+    world = World(MemoryReader({MAIN: text}), ROOT)
+    evaluation = evaluate(MAIN, world=world, keeps=lambda key: key == "keep")
+    assert outline(evaluation.directives) == ["KEEP a", ["Drop d", "keep f"]]
+
+
 def test_argument_lists_end_at_sixty_four_words() -> None:
     """httpd drops the rest without a word."""
     words = [f"w{number}" for number in range(70)]

@@ -186,10 +186,10 @@ class Accounts:
 
     @contextmanager
     def _stopping(self, domain: ManagedDomain, ca_url: str) -> Iterator[None]:
-        """Let a registration that the CA refuses be the only one of the account in this run."""
+        """Let a registration that has failed be the only one of the account in this run."""
         try:
             yield
-        except CaProblemError as error:
+        except (CaProblemError, CaUnreachableError) as error:
             # All others would be told the same, unless it is about this domain's own address.
             if error.type not in (INVALID_CONTACT, UNSUPPORTED_CONTACT):
                 error.stops_account = True

@@ -190,7 +190,7 @@ class Enrollment:
         if pause is None:
             return None
         for note in self._pending.open_orders():
-            if note.url is not None:
+            if note.url is not None and note.ca_url == self.ca_url:
                 return Waiting(note.url, note.created, pause.total_seconds())
         return None
 

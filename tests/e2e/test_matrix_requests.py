@@ -25,8 +25,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.e2e.behind_proxy import (
     ACCOUNT,
     AUTHORIZATION,
+    BINDING,
     CERTIFICATE,
     FINALIZE,
+    LATER,
     ORDER,
     PROVEN,
     READ,
@@ -576,6 +578,25 @@ def test_matrix_d9_broken_connection_at_new_account_makes_one_account(
     assert new_sites.here("renew", "--all").exit_code == 0
     assert rule.hits == 1
     assert len(list((new_sites.store / "accounts").iterdir())) == 1
+
+
+def test_matrix_d9_registration_without_any_answer_is_tried_once_for_all_domains(
+    new_sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    for number in range(3):
+        new_sites.add(f"{number}.example.org")
+    rule = Rule(Reset(), path=ACCOUNT)
+    proxy.expect(rule)
+    done = new_sites.here("renew", "--all", "--jobs", "2")
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert " and 3 more: failed: no answer from localhost while looking for the account" in line
+    assert rule.hits == 4, "the registration, and three looks for what became of it"
+    assert proxy.count(ACCOUNT, BINDING) == 1
+    proxy.expect()
+    again = new_sites.here("renew", "--all", later=LATER)
+    assert again.exit_code == 0, again.output
+    assert proxy.count(ACCOUNT, BINDING) == 1
 
 
 # --- D10: the network comes late ------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One conversation with one CA: TLS trust, nonces, retries, and what an answer may be.
+"""One conversation with one CA: nonces, retries, and what an answer may be.
 
 Rules: the only module that speaks HTTP, and the only one that repeats a request. HTTPS only, save
 for loopback hosts; no redirects; nothing is sent to an origin that neither the directory's address
@@ -9,8 +9,6 @@ shared by threads.
 
 from __future__ import annotations
 
-import ipaddress
-import math
 import os
 import ssl
 import threading
@@ -35,12 +33,13 @@ from mdconnector.acme.answers import (
     status_phrase,
 )
 from mdconnector.acme.jws import sign_request
+from mdconnector.acme.origins import Origin, directory_origin, may_follow, origin_of
+from mdconnector.acme.transport import limit_request, make_transport
 from mdconnector.errors import (
     CaError,
     CaProblemError,
     CaProtocolError,
     CaUnreachableError,
-    ConfigurationError,
 )
 from mdconnector.keys import PrivateKey
 from mdconnector.printable import printable
@@ -59,10 +58,6 @@ LONGEST_RETRY_WAIT_SECONDS = 10.0
 MAX_UNANSWERED_REQUESTS = 3
 SILENCE_SECONDS = 60.0
 _MAX_KEPT_NONCES = 64
-# Shorter than the idle time-outs of common front ends, so that few requests meet a closing
-# connection.
-_KEEPALIVE_SECONDS = 5.0
-
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY")
 
 
@@ -94,7 +89,7 @@ class Session:
         self.directory_url = directory_url
         self.directory_is_fresh = False
         self.requests_sent = 0
-        self._origin = _directory_origin(directory_url)
+        self._origin = directory_origin(directory_url)
         self._sleep = sleep
         self._clock = clock
         self._proxy_url = proxy_url
@@ -115,7 +110,7 @@ class Session:
         self._jitter = SystemRandom()
         self._client = httpx.Client(
             transport=transport
-            or _transport(
+            or make_transport(
                 ca_certificates, proxy_url=proxy_url, proxy_ca_certificates=proxy_ca_certificates
             ),
             timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
@@ -265,8 +260,8 @@ class Session:
         self._origins = frozenset({self._origin, *found})
 
     def _origin_of_ca(self, url: str) -> Origin:
-        origin = _origin(url)
-        if origin is None or not _may_follow(self._origin, origin):
+        origin = origin_of(url)
+        if origin is None or not may_follow(self._origin, origin):
             raise CaProtocolError(
                 f"the CA names an address that is not safe to follow: {printable(url, 200)}",
                 url=self.directory_url,
@@ -275,7 +270,7 @@ class Session:
         return origin
 
     def _refuse_foreign(self, url: str) -> None:
-        origin = _origin(url)
+        origin = origin_of(url)
         if origin is None or origin not in self._origins:
             raise CaProtocolError(
                 f"the CA points to where its directory does not: {printable(url, 200)}",
@@ -391,7 +386,7 @@ class Session:
         with self._lock:
             self.requests_sent += 1
         headers = {"Content-Type": "application/jose+json"} if body is not None else {}
-        _this_request.ends_at = time.monotonic() + REQUEST_DEADLINE_SECONDS
+        limit_request(REQUEST_DEADLINE_SECONDS)
         ends_at = self._clock() + REQUEST_DEADLINE_SECONDS
         try:
             request = self._client.build_request(method, url, content=body, headers=headers)
@@ -508,7 +503,6 @@ class Session:
         return f"see that this host can reach {self.host}; a proxy is named in MDHttpProxy"
 
 
-Origin = tuple[str, str, int]
 _Answer = TypeVar("_Answer")
 _BEFORE_THE_REQUEST = (
     httpx.ConnectError,
@@ -519,113 +513,6 @@ _BEFORE_THE_REQUEST = (
     httpx.InvalidURL,
     httpx.LocalProtocolError,
 )
-_PORTS = {"http": 80, "https": 443}
-_this_request = threading.local()
-
-
-class _PunctualSocket(ssl.SSLSocket):
-    """A TLS socket whose time-outs end with the request: httpx bounds reads, not their sum."""
-
-    def settimeout(self, value: float | None) -> None:
-        ends_at: float = getattr(_this_request, "ends_at", math.inf)
-        left = ends_at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the request took too long")
-        wanted = math.inf if value is None else value
-        bounded = min(left, wanted)
-        super().settimeout(None if math.isinf(bounded) else bounded)
-
-
-def _transport(
-    ca_certificates: str | None, *, proxy_url: str | None, proxy_ca_certificates: str | None
-) -> httpx.HTTPTransport:
-    return httpx.HTTPTransport(
-        verify=_trust(ca_certificates, directive="MDCACertificateFile"),
-        proxy=_proxy(proxy_url, proxy_ca_certificates),
-        trust_env=False,
-        limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS),
-    )
-
-
-def _trust(ca_certificates: str | None, *, directive: str) -> ssl.SSLContext:
-    """Trust the system's store, or the file alone, as libcurl does for mod_md."""
-    try:
-        context = ssl.create_default_context(cafile=ca_certificates)
-    except OSError as error:
-        reason = (
-            "it holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
-        )
-        raise ConfigurationError(
-            f"{directive} {ca_certificates} cannot be used: {reason}",
-            hint=f"name a PEM file with the root certificate in {directive}",
-        ) from error
-    # As libcurl: an intermediate in the file is trust enough, and roots need no perfect extensions.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.sslsocket_class = _PunctualSocket
-    return context
-
-
-def _proxy(url: str | None, ca_certificates: str | None) -> httpx.Proxy | None:
-    if url is None:
-        return None
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL()
-    if parsed.scheme not in _PORTS or not parsed.host:
-        # Without the value, which may hold a password.
-        raise ConfigurationError(
-            "MDHttpProxy is not an http or https URL", hint="write 'MDHttpProxy http://host:port'"
-        )
-    if parsed.scheme == "http":
-        return httpx.Proxy(parsed)
-    trust = _trust(ca_certificates, directive="MDHttpProxyCACertificateFile")
-    return httpx.Proxy(parsed, ssl_context=trust)
-
-
-def _directory_origin(url: str) -> Origin:
-    origin = _origin(url)
-    if origin is None:
-        raise ConfigurationError(
-            f"'{printable(url, 200)}' is not the URL of a CA's directory",
-            hint="write the https:// URL that the CA names into MDCertificateAuthority",
-        )
-    scheme, host, _ = origin
-    if scheme != "https" and not _is_loopback(host):
-        raise ConfigurationError(
-            f"the CA's directory {printable(url, 200)} is not https",
-            hint="write https:// in MDCertificateAuthority; http is for loopback addresses only",
-        )
-    return origin
-
-
-def _origin(url: str) -> Origin | None:
-    """Return where a URL leads to, None for one that is not plainly http or https to a host."""
-    if not url.isascii() or not url.isprintable() or " " in url:
-        return None
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        return None
-    if parsed.scheme not in _PORTS or not parsed.host or parsed.userinfo or parsed.fragment:
-        return None
-    return parsed.scheme, parsed.host, parsed.port or _PORTS[parsed.scheme]
-
-
-def _may_follow(directory: Origin, other: Origin) -> bool:
-    if _is_loopback(directory[1]):
-        return other[0] == "https" or _is_loopback(other[1])
-    return other[0] == "https" and not _is_loopback(other[1])
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 _Error = TypeVar("_Error", bound=BaseException)

@@ -27,6 +27,7 @@ from mdconnector.acme.advice import (
 )
 from mdconnector.acme.answers import Directory, parse_directory
 from mdconnector.acme.jws import decode_hmac
+from mdconnector.acme.lifecycle import is_key_of
 from mdconnector.acme.resources import Account
 from mdconnector.acme.session import Session
 from mdconnector.errors import (
@@ -43,7 +44,7 @@ from mdconnector.managed_domain import CaAccess, ExternalAccount, ManagedDomain
 from mdconnector.printable import printable
 from mdconnector.renewal import MAX_HOLD, AccountHold, LastError
 from mdconnector.store import accounts as account_files
-from mdconnector.store import directories
+from mdconnector.store import directories, key_changes
 from mdconnector.store.records import StoredAccount
 from mdconnector.store.tree import Store
 
@@ -178,7 +179,7 @@ class Accounts:
         return (remark,) if remark else ()
 
     def _found(self, domain: ManagedDomain, ca_url: str) -> tuple[StoredAccount, Account]:
-        stored = self._stored(ca_url, domain.eab)
+        stored = self._stored(domain, ca_url)
         if stored is not None:
             return self._with_contact(domain, ca_url, *stored)
         with self._stopping(domain, ca_url):
@@ -263,13 +264,12 @@ class Accounts:
             return stored, account
         return None
 
-    def _stored(
-        self, ca_url: str, eab: ExternalAccount | None
-    ) -> tuple[StoredAccount, Account] | None:
-        for stored, account in _usable_accounts(self._store, ca_url, eab):
+    def _stored(self, domain: ManagedDomain, ca_url: str) -> tuple[StoredAccount, Account] | None:
+        for stored, account in _usable_accounts(self._store, ca_url, domain.eab):
             if not stored.id:
                 return account_files.save_account(self._store, stored, account.key), account
-            return stored, account
+            session = self.sessions.session_for(domain, ca_url)
+            return stored, with_true_key(self._store, session, stored.id, account)
         return None
 
     def _register(self, domain: ManagedDomain, ca_url: str) -> tuple[StoredAccount, Account]:
@@ -327,8 +327,11 @@ def look_for_account(
     session = sessions.session_for(domain, ca_url)
     directory = session.directory()
     known = () if store is None else _usable_accounts(store, ca_url, domain.eab)
-    for stored, account in known:
+    for stored, kept in known:
         where = stored.id or "an account that mod_md left in staging"
+        account = kept
+        if stored.id and store is not None:
+            account = with_true_key(store, session, stored.id, kept)
         if resources.find_account(session, account.key) is not None:
             return f"as {where}, which the CA knows"
         return f"the CA does not know {where} any more, so its key would be registered again"
@@ -346,6 +349,20 @@ def _is_known(session: Session, account: Account) -> bool:
     except CaProblemError:
         # known perhaps, but not to be used
         return False
+
+
+def with_true_key(store: Store, session: Session, account_id: str, account: Account) -> Account:
+    """Return a stored account with the key that is its own by the CA's word.
+
+    Where a change of its key was begun and not finished, the CA is asked, and the change finished
+    if it took place.
+    """
+    new_key = key_changes.new_key_of(store, account_id)
+    if new_key is None or not is_key_of(session, new_key, account.url):
+        return account
+    if not store.read_only:
+        key_changes.finish_key_change(store, account_id, new_key)
+    return replace(account, key=new_key)
 
 
 def _usable_accounts(

@@ -23,7 +23,9 @@ from mdconnector import __version__, output
 from mdconnector.errors import MdConnectorError, UsageError
 
 if TYPE_CHECKING:
+    from mdconnector.commands.account import Lock
     from mdconnector.httpd.configuration import Configuration
+    from mdconnector.outcomes import AccountRun
     from mdconnector.planning import Command
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -411,6 +413,190 @@ def revoke(name: str, **arguments: Any) -> None:
         say=output.sayer(arguments),
     )
     output.finish(result, arguments, as_json=arguments["as_json"])
+
+
+_ID = click.argument("account_id", metavar="ID")
+_IDS = click.argument("ids", metavar="[ID]...", nargs=-1)
+
+
+@program.group(context_settings=HELP, invoke_without_command=True)
+@_JSON
+@_takes_global_options
+def account(**options: Any) -> None:
+    """Show the ACME accounts in the store, change their keys, end them, take over others.
+
+    Without a subcommand it is `account list`. ID is an account's folder in the store.
+
+    \b
+    Examples:
+      mdconnector account list
+      mdconnector account import /etc/letsencrypt/accounts --change-key
+    """
+    context = click.get_current_context()
+    if context.invoked_subcommand is not None:
+        # what stands before the subcommand holds for it too
+        context.obj = options
+        return
+    _list_accounts(options)
+
+
+@account.command("list", context_settings=HELP)
+@_JSON
+@_takes_global_options
+def account_list(**options: Any) -> None:
+    """Show every account that is stored, its CA, and the managed domains that use it.
+
+    Contacts nobody and writes nothing.
+
+    \b
+    Examples:
+      mdconnector account list
+      mdconnector account list --json
+    """
+    _list_accounts(options)
+
+
+def _list_accounts(options: dict[str, Any]) -> NoReturn:
+    from mdconnector.commands.account import list_accounts
+
+    _finish_account(list_accounts(_loader(options)(), _now), options)
+
+
+@account.command("show", context_settings=HELP)
+@_IDS
+@_JSON
+@_takes_global_options
+def account_show(ids: tuple[str, ...], **options: Any) -> None:
+    """Ask the CA of each account how it stands. Changes nothing, here or there.
+
+    \b
+    Examples:
+      mdconnector account show
+      mdconnector account show ACME-acme.sectigo.com-0000
+    """
+    from mdconnector.commands.account import show_accounts
+
+    _finish_account(show_accounts(_loader(options)(), ids, _now), options)
+
+
+@account.command("rollover", context_settings=HELP)
+@_ID
+@_LOCK_WAIT
+@_JSON
+@_takes_global_options
+def account_rollover(account_id: str, **options: Any) -> None:
+    """Give an account a new key. Its certificates and its binding stay as they are.
+
+    \b
+    Examples:
+      mdconnector account rollover ACME-acme.sectigo.com-0000
+    """
+    from mdconnector.commands.account import roll_over_account
+
+    configuration = _loader(options)()
+    run = roll_over_account(configuration, account_id, lock=_lock(options), clock=_now)
+    _finish_account(run, options)
+
+
+@account.command("deactivate", context_settings=HELP)
+@_ID
+@_YES
+@_LOCK_WAIT
+@_JSON
+@_takes_global_options
+def account_deactivate(account_id: str, **options: Any) -> None:
+    """End an account for ever. Certificates that it has ordered stay valid.
+
+    Asks before it does so, unless --yes is given.
+
+    \b
+    Examples:
+      mdconnector account deactivate ACME-acme.sectigo.com-0000
+    """
+    from mdconnector.commands.account import deactivate_account, look_at_account
+
+    configuration = _loader(options)()
+    known = look_at_account(configuration, account_id, _now)
+    lines = [f"to be deactivated: {account_id} at {known.ca_url or 'a CA that is not known'}"]
+    if known.domains:
+        lines += [
+            f"used by: {', '.join(known.domains)}",
+            "what these have open at the CA comes to nothing",
+            "their next order registers an account, which may need a new external account binding",
+        ]
+    output.confirm(
+        lines,
+        "It cannot be undone. Deactivate?",
+        is_agreed=options["yes"],
+        say=output.sayer(options),
+    )
+    run = deactivate_account(configuration, account_id, lock=_lock(options), clock=_now)
+    _finish_account(run, options)
+
+
+@account.command("recover", context_settings=HELP)
+@_IDS
+@_LOCK_WAIT
+@_JSON
+@_takes_global_options
+def account_recover(ids: tuple[str, ...], **options: Any) -> None:
+    """Ask the CAs for the accounts of keys whose account.json was lost; register nothing.
+
+    \b
+    Examples:
+      mdconnector account recover
+      mdconnector account recover ACME-acme.sectigo.com-0000
+    """
+    from mdconnector.commands.account import recover_accounts
+
+    run = recover_accounts(_loader(options)(), ids, lock=_lock(options), clock=_now)
+    _finish_account(run, options)
+
+
+@account.command("import", context_settings=HELP)
+@click.argument("path", metavar="PATH", type=_PATH)
+@click.option("--for", "for_name", metavar="NAME", help="The managed domain that is to use it.")
+@click.option(
+    "--change-key",
+    "changes_key",
+    is_flag=True,
+    help="Give it a new RSA key first; the other client cannot use the account any more.",
+)
+@_LOCK_WAIT
+@_JSON
+@_takes_global_options
+def account_import(path: Path, **options: Any) -> None:
+    """Take over an account of mod_md, certbot, lego or acme.sh, so that no new binding is needed.
+
+    PATH is the file with the account's key, or a folder with one such file in it. The CA is asked
+    whose key it is before anything is stored.
+
+    \b
+    Examples:
+      mdconnector account import /etc/letsencrypt/accounts
+      mdconnector account import ~/.acme.sh/ca --for shop.example.org --change-key
+    """
+    from mdconnector.commands.account import import_account
+
+    run = import_account(
+        _loader(options)(),
+        path,
+        for_name=options["for_name"],
+        changes_key=options["changes_key"],
+        lock=_lock(options),
+        clock=_now,
+    )
+    _finish_account(run, options)
+
+
+def _lock(options: dict[str, Any]) -> Lock:
+    from mdconnector.commands.account import Lock
+
+    return Lock(_lock_wait(options["lock_wait"], ("a person",)), output.sayer(options))
+
+
+def _finish_account(run: AccountRun, options: dict[str, Any]) -> NoReturn:
+    output.finish(run, options, as_json=options["as_json"])
 
 
 def _require_selection(command: str, names: tuple[str, ...], everything: bool) -> None:

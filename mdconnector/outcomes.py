@@ -381,4 +381,52 @@ class RevocationRun:
         return EXIT_FAILED if failed else EXIT_DONE
 
 
-Result = ScanResult | OrderRun | PromoteRun | StatusResult | RevocationRun
+class AccountAction(StrEnum):
+    """What account is asked to do."""
+
+    LIST = "list"
+    SHOW = "show"
+    ROLLOVER = "rollover"
+    DEACTIVATE = "deactivate"
+    RECOVER = "recover"
+    IMPORT = "import"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountOutcome:
+    """One account's line of account."""
+
+    id: str
+    """its folder in accounts/; "" where it has none"""
+    ca_url: str = ""
+    url: str = ""
+    kid: str | None = None
+    """of the external account binding; never its HMAC"""
+    status: str = ""
+    """RFC 8555's word for it: as it is stored, or as the CA has just said; "" where not known"""
+    key_label: str = ""
+    contact: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    """the managed domains that use it"""
+    detail: str = ""
+    error: LastError | None = None
+    is_change: bool = False
+    """something is different now, here or at the CA"""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRun:
+    """The result of account."""
+
+    action: AccountAction
+    accounts: tuple[AccountOutcome, ...]
+
+    command: Literal["account"] = "account"
+
+    @property
+    def exit_code(self) -> int:
+        """1 something went wrong with an account, else 0."""
+        return EXIT_FAILED if any(one.error for one in self.accounts) else EXIT_DONE
+
+
+Result = ScanResult | OrderRun | PromoteRun | StatusResult | RevocationRun | AccountRun

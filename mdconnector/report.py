@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from mdconnector.account_text import account_failures, account_line, account_lines
 from mdconnector.certificates import CertificateFacts
 from mdconnector.check import judge
 from mdconnector.errors import LockedError, MdConnectorError
 from mdconnector.managed_domain import Finding, ManagedDomain, VirtualHost
 from mdconnector.outcomes import (
+    AccountAction,
+    AccountOutcome,
+    AccountRun,
     BrokenFile,
     DomainStatus,
     Ordered,
@@ -71,6 +75,8 @@ def render(result: Result, style: Style) -> str:
             lines = [] if style.quiet else _status_lines(result)
         case RevocationRun():
             lines = revoke_lines(result, style)
+        case AccountRun():
+            lines = account_lines(result, quiet=style.quiet)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -90,6 +96,8 @@ def render_failures(result: Result, style: Style) -> str:
             lines = [*result.repairs, *_promote_failures(result, style), *_broken(result, style)]
         case RevocationRun():
             lines = _revocation_failures(result)
+        case AccountRun():
+            lines = account_failures(result)
         case _:
             lines = []
     return "".join(f"{line}\n" for line in lines)
@@ -133,6 +141,9 @@ def journal_lines(result: Result) -> tuple[str, ...]:
             )
         case RevocationRun():
             return tuple(_revocation_line(one) for one in result.domains)
+        case AccountRun() if result.action not in {AccountAction.LIST, AccountAction.SHOW}:
+            done = [account_line(one) for one in result.accounts if one.is_change]
+            return (*done, *account_failures(result))
         case _:
             return ()
 
@@ -376,6 +387,9 @@ def result_to_json(result: Result) -> dict[str, Any]:
             return {**head, "domains": domains}
         case RevocationRun():
             return {**head, "domains": [_revocation_to_json(one) for one in result.domains]}
+        case AccountRun():
+            accounts = [_account_to_json(one) for one in result.accounts]
+            return {**head, "action": result.action, "accounts": accounts}
 
 
 def _managed_to_json(domain: ManagedDomain) -> dict[str, Any]:
@@ -466,6 +480,21 @@ def _revocation_to_json(domain: RevocationOutcome) -> dict[str, Any]:
         "detail": domain.detail,
         "certificates": [_facts_to_json(facts) for facts in domain.certificates],
         "error": _error_to_json(domain.error),
+    }
+
+
+def _account_to_json(account: AccountOutcome) -> dict[str, Any]:
+    return {
+        "id": account.id or None,
+        "ca_url": account.ca_url or None,
+        "url": account.url or None,
+        "kid": account.kid,
+        "status": account.status or None,
+        "key_spec": account.key_label or None,
+        "contact": list(account.contact),
+        "domains": list(account.domains),
+        "detail": account.detail,
+        "error": _error_to_json(account.error),
     }
 
 

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from mdconnector.acme.advice import ACCOUNT_DOES_NOT_EXIST, UNAUTHORIZED, fill_name
 from mdconnector.acme.lifecycle import revoke_certificate
 from mdconnector.acme.resources import Account
-from mdconnector.authorities import Sessions
+from mdconnector.acme.session import Session
+from mdconnector.authorities import Sessions, with_true_key
 from mdconnector.certificates import RevocationReason
 from mdconnector.errors import (
     CaProblemError,
@@ -105,7 +106,7 @@ def _revoke_one(
     session = sessions.session_at(ca_url, target.access)
     der = holding.certificate.public_bytes(serialization.Encoding.DER)
     refusal: CaProblemError | None = None
-    for signer in _signers(target, holding, ca_url, store):
+    for signer in _signers(target, holding, ca_url, store, session):
         try:
             is_new = revoke_certificate(session, der, reason=reason, signer=signer.credentials)
         except CaProblemError as error:
@@ -142,13 +143,16 @@ def _ca_of(target: Target, holding: Holding) -> str:
     )
 
 
-def _signers(target: Target, holding: Holding, ca_url: str, store: Store) -> Iterator[_Signer]:
+def _signers(
+    target: Target, holding: Holding, ca_url: str, store: Store, session: Session
+) -> Iterator[_Signer]:
     """Yield who may revoke, best first: the account that ordered it, another one, its own key."""
     seen = set()
     for account_id, account in _accounts(target, holding, ca_url, store):
         if account.url not in seen:
             seen.add(account.url)
-            yield _Signer(account, f"account {account_id}")
+            true = with_true_key(store, session, account_id, account) if account_id else account
+            yield _Signer(true, f"account {account_id or 'in staging'}")
     if holding.key is not None:
         yield _Signer(holding.key, "its own key")
 
@@ -170,7 +174,7 @@ def _accounts(
             continue
         stored, key = one
         if stored.ca_url == ca_url and isinstance(key, rsa.RSAPrivateKey):
-            yield stored.id or "in staging", Account(url=stored.url, key=key)
+            yield stored.id, Account(url=stored.url, key=key)
 
 
 def _note(store: Store, target: Target, holding: Holding, words: str, now: datetime) -> None:

@@ -18,7 +18,7 @@ from tests.e2e.command import CLONE, clean_environment, run
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
 from tests.parts import Pebble
 
-COMMANDS = ("scan", "enroll", "renew", "promote", "status", "revoke")
+COMMANDS = ("scan", "enroll", "renew", "promote", "status", "revoke", "account")
 NAME, OTHER = "one.example.org", "two.example.org"
 
 
@@ -169,6 +169,7 @@ _OPTIONS = {
     "promote": {"--all", "--reload", "--reload-command", "--force", "--lock-wait"},
     "status": set(),
     "revoke": {"--serial", "--reason", "--yes", "--lock-wait"},
+    "account": set(),
 }
 
 

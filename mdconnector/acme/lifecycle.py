@@ -61,6 +61,15 @@ def fetch_account(session: Session, account: Account) -> Account:
     return account_in(response, account.url, account.key)
 
 
+def require_key_change(session: Session) -> None:
+    """Raise CaProtocolError where the CA lets no account change its key."""
+    directory = session.directory()
+    if directory.key_change is None and session.has_moved_from(directory):
+        directory = session.directory()
+    if directory.key_change is None:
+        raise _not_offered(session, _KEY_CHANGE)
+
+
 def change_key(session: Session, account: Account, new_key: PrivateKey) -> Account:
     """Give an account another key (§7.3.5), and return it with that key.
 
@@ -72,7 +81,7 @@ def change_key(session: Session, account: Account, new_key: PrivateKey) -> Accou
             session,
             lambda directory: directory.key_change,
             lambda url: key_change(new_key, old_key=account.key, account_url=account.url, url=url),
-            what="change of an account's key",
+            what=_KEY_CHANGE,
             key=account.key,
             kid=account.url,
             purpose=Purpose.KEY_CHANGE,
@@ -123,14 +132,21 @@ def _post(
     def send(directory: Directory) -> Response:
         url = address(directory)
         if url is None:
-            raise CaProtocolError(
-                f"{session.host} offers no {what} over ACME",
-                url=session.directory_url,
-                hint="do it in the CA's portal",
-                error_class=ErrorClass.NEEDS_HUMAN,
-            )
+            raise _not_offered(session, what)
         return session.post(
             url, payload(url), key=key, kid=kid, purpose=purpose, repeatable=repeatable
         )
 
     return ask_directory(session, send)
+
+
+_KEY_CHANGE = "change of an account's key"
+
+
+def _not_offered(session: Session, what: str) -> CaProtocolError:
+    return CaProtocolError(
+        f"{session.host} offers no {what} over ACME",
+        url=session.directory_url,
+        hint="do it in the CA's portal",
+        error_class=ErrorClass.NEEDS_HUMAN,
+    )

@@ -146,6 +146,15 @@ def merge_staged_account(store: Store, folder: Folder) -> StoredAccount | None:
     return save_account(store, account, key)
 
 
+def staged_copies(store: Store, url: str) -> tuple[str, ...]:
+    """Return the paths of copies of an account that mod_md left in staging."""
+    return tuple(
+        str(store.path / "staging" / name)
+        for name, (account, _) in _staged_by_name(store)
+        if account.url == url
+    )
+
+
 def account_ids(store: Store) -> tuple[str, ...]:
     """Return the ids of all stored accounts."""
     accounts = store.accounts()
@@ -184,7 +193,7 @@ def _stored_accounts(
     store: Store, ca_url: str, eab: ExternalAccount | None, damaged: list[StoreError]
 ) -> Iterator[AccountWithKey]:
     """Yield the accounts that can be read, and collect the errors of those that may be meant."""
-    prefix = _id_prefix(ca_url)
+    prefix = account_prefix(ca_url)
     for account_id in account_ids(store):
         if not account_id.startswith(prefix):
             continue
@@ -219,6 +228,10 @@ def _may_be_meant(store: Store, account_id: str, ca_url: str, eab: ExternalAccou
 
 
 def _staged_accounts(store: Store) -> Iterator[AccountWithKey]:
+    return (found for _, found in _staged_by_name(store))
+
+
+def _staged_by_name(store: Store) -> Iterator[tuple[str, AccountWithKey]]:
     staging = store.staging()
     if staging is None:
         return
@@ -234,7 +247,7 @@ def _staged_accounts(store: Store) -> Iterator[AccountWithKey]:
                 logger.info("%s: no account is taken from it: %s", name, error)
                 continue
             if found is not None:
-                yield found
+                yield name, found
 
 
 def _read_account(
@@ -286,7 +299,7 @@ def _has_key(store: Store, account: StoredAccount) -> bool:
 
 def _claim(store: Store, account: StoredAccount) -> StoredAccount:
     """Take the lowest free number, by making account.json (mod_md: md_acme_acct_save)."""
-    prefix = _id_prefix(account.ca_url)
+    prefix = account_prefix(account.ca_url)
     for number in range(MAX_ACCOUNTS):
         claimed = replace(account, id=f"{prefix}{number:04d}")
         try:
@@ -303,7 +316,7 @@ def _claim(store: Store, account: StoredAccount) -> StoredAccount:
     )
 
 
-def _id_prefix(ca_url: str) -> str:
+def account_prefix(ca_url: str) -> str:
     """Return `ACME-<host>-`, the host cut to its last 16 characters (mod_md: md_acme.c)."""
     host = _host_of(ca_url)
     if host is None:

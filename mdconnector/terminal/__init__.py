@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mdconnector.account_text import ACCOUNT_HEAD, account_cells, account_lines
 from mdconnector.managed_domain import Severity
 from mdconnector.outcomes import (
+    AccountAction,
+    AccountRun,
     OrderRun,
     PromoteRun,
     Result,
@@ -48,11 +51,26 @@ def show(result: Result, style: Style) -> None:
             _show_lines(console, promote_lines(result, style))
         case RevocationRun():
             _show_lines(console, revoke_lines(result, style))
+        case AccountRun() if result.action is AccountAction.LIST and result.accounts:
+            console.print(_account_table(result))
+        case AccountRun():
+            _show_lines(console, account_lines(result, quiet=style.quiet))
 
 
 def _show_lines(console: Console, lines: list[str]) -> None:
     for line in lines:
         console.print(line, soft_wrap=True)
+
+
+def _account_table(result: AccountRun) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ACCOUNT_HEAD:
+        table.add_column(heading.lower(), overflow="fold", no_wrap=heading in {"ACCOUNT", "STATUS"})
+    for account in result.accounts:
+        cells = [Text(cell) for cell in account_cells(account)]
+        cells[1].stylize("green" if account.status == "valid" else "bold red")
+        table.add_row(*cells)
+    return table
 
 
 def _show_scan(console: Console, result: ScanResult) -> None:

@@ -29,7 +29,7 @@ help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
 	@echo 'make test       linters and all tests, on a real Apache and a real CA'
 	@echo 'make lint       linters and type checks alone'
-	@echo 'make bench      figures: requests, seconds, memory'
+	@echo 'make bench      figures: requests, seconds, memory, beside certbot, lego, dehydrated and mod_md'
 	@echo 'make differential  $(DIFFERENTIAL_CONFIGS) odd configurations, read by us and by the installed httpd'
 	@echo 'make fuzz       $(FUZZ_EXAMPLES) texts for each reader: no traceback, nothing above 2 s'
 	@echo 'make torture    every fault by the thousand, into docs/reliability-report.md (FIGURES=…: some)'
@@ -61,7 +61,7 @@ demo: $(VENV)/.with-package
 	$(BIN)/python examples/demo.py
 
 bench: $(VENV)/.with-package
-	$(BIN)/python tests/bench.py
+	$(BIN)/python -m tests.bench
 
 differential: $(VENV)/.with-tools
 	MDCONNECTOR_REQUIRE_PARTS=1 MDCONNECTOR_DIFFERENTIAL_CONFIGS=$(DIFFERENTIAL_CONFIGS) \

@@ -266,20 +266,22 @@ def _order_certificates(command: Command, *, splay: float = 0, **arguments: Any)
         )
     if splay:
         time.sleep(splay_of_this_machine(splay))
-    result = order_what_is_due(
-        command,
-        _loader(arguments),
-        names=names,
-        force=arguments["force"],
-        dry_run=arguments["dry_run"],
-        rules=Rules(
-            wait_seconds=arguments["wait"],
-            jobs=arguments["jobs"],
-            lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
-        ),
-        clock=_now,
-        say=output.sayer(arguments),
+    rules = Rules(
+        wait_seconds=arguments["wait"],
+        jobs=arguments["jobs"],
+        lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
     )
+    with output.progress(arguments) as say:
+        result = order_what_is_due(
+            command,
+            _loader(arguments),
+            names=names,
+            force=arguments["force"],
+            dry_run=arguments["dry_run"],
+            rules=rules,
+            clock=_now,
+            say=say,
+        )
     output.finish(result, arguments, as_json=arguments["as_json"])
 
 
@@ -313,15 +315,17 @@ def promote(**arguments: Any) -> None:
     command = arguments["reload_command"]
     if command is not None:
         command_words(command)
-    result = promote_sets(
-        _loader(arguments),
-        names=names,
-        wish=ReloadWish(arguments["reload"] or command is not None, command, arguments["httpd"]),
-        force=arguments["force"],
-        lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
-        clock=_now,
-        say=output.sayer(arguments),
-    )
+    wish = ReloadWish(arguments["reload"] or command is not None, command, arguments["httpd"])
+    with output.progress(arguments) as say:
+        result = promote_sets(
+            _loader(arguments),
+            names=names,
+            wish=wish,
+            force=arguments["force"],
+            lock_wait_seconds=_lock_wait(arguments["lock_wait"], names),
+            clock=_now,
+            say=say,
+        )
     output.finish(result, arguments, as_json=arguments["as_json"])
 
 
@@ -611,7 +615,9 @@ def _loader(options: dict[str, Any]) -> Callable[[], Configuration]:
 
     from mdconnector.commands.loading import load as load_places
 
-    logging.basicConfig(format="mdconnector: %(levelname)s: %(message)s")
+    logging.basicConfig(
+        format="mdconnector: %(levelname)s: %(message)s", stream=output.CurrentStderr()
+    )
     say = output.sayer(options)
 
     def load() -> Configuration:

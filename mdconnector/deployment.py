@@ -30,6 +30,7 @@ from mdconnector.proof import Target, Witness, describe
 from mdconnector.readiness import reason_not_to_reload
 from mdconnector.renewal import after_failure
 from mdconnector.served import Answers, Comparison
+from mdconnector.steps import Phase, Step, Steps, unheard
 from mdconnector.stock import Stock, describe_keys, local_time
 from mdconnector.store import attempts, promotion
 from mdconnector.store.tree import Store
@@ -66,6 +67,7 @@ def deploy(
     wish: ReloadWish,
     force: bool,
     clock: Callable[[], datetime],
+    steps: Steps = unheard,
 ) -> PromoteRun:
     """Promote what is staged, and do the one reload that this, or an earlier change, asks for."""
     sorted_out = [sort_out(store, stock, force=force) for stock in stocks]
@@ -73,9 +75,12 @@ def deploy(
     others = {one.name: one for one in sorted_out if isinstance(one, PromotionOutcome)}
     running = process.find_running(configuration.pid_file, httpd=wish.httpd)
     with running or nullcontext():
-        run = _Deployment(store, configuration, wish, running, clock).run(candidates, stocks)
+        run = _Deployment(store, configuration, wish, running, clock, steps).run(candidates, stocks)
     _remember_telling(store, others.values(), stocks)
     told = _tell_of_installed(run.domains, store, configuration, clock())
+    for outcome in told:
+        harmed = outcome.outcome is Promoted.FAILED or outcome.is_not_served
+        steps(Step(outcome.name, outcome.outcome, Phase.DONE, has_failed=harmed))
     outcomes = others | {outcome.name: outcome for outcome in told}
     ordered = tuple(outcomes[stock.domain.name] for stock in stocks)
     return replace(run, domains=ordered)
@@ -132,7 +137,9 @@ class _Deployment:
         wish: ReloadWish,
         running: RunningHttpd | None,
         clock: Callable[[], datetime],
+        steps: Steps,
     ) -> None:
+        self._steps = steps
         self._store = store
         self._configuration = configuration
         self._wish = wish
@@ -153,6 +160,10 @@ class _Deployment:
         if not candidates and not owing:
             reload = Reload.NOT_NEEDED if self._wish.wanted else Reload.NOT_REQUESTED
             return PromoteRun((), reload, by_name=False)
+        names = [candidate.name for candidate in candidates]
+        self._say(names, "verified")
+        if self._reloads:
+            self._say(names, "looking whether Apache may be reloaded")
         refusal = self._refusal(candidates) if self._reloads else None
         if refusal is not None:
             return self._all_wait(candidates, refusal, Reload.REFUSED)
@@ -171,6 +182,10 @@ class _Deployment:
             reload = Reload.NOT_NEEDED if self._wish.wanted else Reload.NOT_REQUESTED
             return PromoteRun(tuple(outcomes.values()), reload, by_name=False)
         return self._reload_and_ask(outcomes, live, promoted, before)
+
+    def _say(self, names: Iterable[str], words: str) -> None:
+        for name in names:
+            self._steps(Step(name, words))
 
     @property
     def _reloads(self) -> bool:
@@ -231,6 +246,7 @@ class _Deployment:
                 outcomes[candidate.name] = failed(candidate.stock, error)
         if not prepared:
             return outcomes, {}
+        self._say((one.name for one in prepared), "waiting for Apache to rest, to swap it in")
         swapped = self._swap_at_rest([one.name for one in prepared])
         if swapped is None:
             promotion.discard(self._store, prepared)
@@ -251,6 +267,7 @@ class _Deployment:
         return outcomes, promoted
 
     def _prepare(self, candidate: Candidate) -> promotion.Prepared:
+        self._say([candidate.name], "assembling the set")
         return promotion.prepare(
             self._store,
             candidate.stock.domain,
@@ -303,6 +320,8 @@ class _Deployment:
         if not self._reloads:
             self._forget_pending(live)
             return PromoteRun(tuple(outcomes.values()), Reload.NOT_RUNNING, by_name=False)
+        names = [target.name for target in live]
+        self._say(names, "Apache is reloaded")
         result = process.reload(self._running, command=self._wish.command)
         match result.outcome:
             case ReloadOutcome.NOT_RUNNING | ReloadOutcome.STOPPED:
@@ -312,6 +331,7 @@ class _Deployment:
                 return self._not_reloaded(outcomes, live, result.detail)
             case ReloadOutcome.DIED | ReloadOutcome.TIMED_OUT:
                 return self._roll_back(outcomes, promoted, result.outcome, result.detail)
+        self._say(names, "asking Apache what it serves")
         comparisons = self._witness.compare(live, before)
         if any(one.served is Served.OLD for one in comparisons.values()):
             self._reload_again()

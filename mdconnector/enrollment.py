@@ -60,6 +60,7 @@ from mdconnector.keys import KeySpec, generate_key
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.notifications import Notifier
 from mdconnector.printable import printable
+from mdconnector.steps import Step, Steps, unheard
 from mdconnector.store.live import order_of_mod_md
 from mdconnector.store.pending import OrderNote, Pending, open_order_urls
 from mdconnector.store.staging import stage
@@ -130,8 +131,10 @@ class Enrollment:
         site: ChallengeSite,
         clock: Clock,
         notifier: Notifier,
+        steps: Steps = unheard,
     ) -> None:
         self.notifier = notifier
+        self._steps = steps
         self.domain = wish.domain
         self.ca_url = wish.ca_url
         self._live = wish.live
@@ -200,6 +203,7 @@ class Enrollment:
             self._pending.drop()
             complete = False
         if not complete:
+            self._step("asking for the account")
             self._tear_down()
             self._tell_of_abandoned_orders()
             self._account()
@@ -311,6 +315,7 @@ class Enrollment:
     def _place(self, session: Session, account: Account, spec: KeySpec) -> Order:
         self._require_clock(session)
         profile = self._profile(session)
+        self._step("ordering", spec)
         if self._pending.load_key(spec) is None:
             key = generate_key(spec)
             csr = make_csr(self.domain.order_names, key, must_staple=self.domain.must_staple)
@@ -393,6 +398,7 @@ class Enrollment:
     def _prove(self, session: Session, account: Account, order: Order, spec: KeySpec) -> Waiting:
         """Set up and answer the challenges of a pending order, once in a run."""
         if order.url not in self._answered:
+            self._step("answering challenges", spec)
             self._tear_down()
             authorizations = [
                 resources.fetch_authorization(session, account, url) for url in order.authorizations
@@ -447,6 +453,7 @@ class Enrollment:
         self._pending.save_order(spec, replace(note, finalize_sent_at=self._clock()))
         self._finalized.add(order.url)
         self._polls = 0
+        self._step("asking for the certificate", spec)
         try:
             return resources.finalize(session, account, order, csr)
         except CaUnreachableError as error:
@@ -474,6 +481,7 @@ class Enrollment:
         return timedelta() <= self._clock() - note.finalize_sent_at < LONGEST_FINALIZE
 
     def _keep_chain(self, session: Session, account: Account, order: Order, spec: KeySpec) -> None:
+        self._step("fetching the certificate", spec)
         pem = resources.fetch_chain(session, account, order)
         key = self._pending.load_key(spec)
         if key is None:
@@ -500,7 +508,12 @@ class Enrollment:
         note = self._pending.load_order(spec)
         return Waiting(order.url, note.created if note else self._clock(), pause)
 
+    def _step(self, words: str, spec: KeySpec | None = None) -> None:
+        several = spec is not None and len(self.domain.key_specs) > 1
+        self._steps(Step(self.domain.name, f"{spec.label}: {words}" if spec and several else words))
+
     def _stage(self) -> Complete:
+        self._step("putting it into staging")
         credentials = self._pending.credentials()
         verdict = verify_set(self.domain, credentials, live=self._live, now=self._clock())
         if verdict.refusals:

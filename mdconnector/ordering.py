@@ -45,6 +45,7 @@ from mdconnector.renewal import (
     needs_enrolling,
     renews_at,
 )
+from mdconnector.steps import Phase, Step, Steps, unheard
 from mdconnector.stock import describe_keys, local_time
 from mdconnector.store.accounts import find_accounts
 from mdconnector.store.attempts import AttemptRecord, Run, save_attempt
@@ -71,6 +72,7 @@ def order_certificates(
     configuration: Configuration,
     rules: Rules,
     clock: Clock,
+    steps: Steps = unheard,
 ) -> tuple[OrderOutcome, ...]:
     """Obtain and stage certificates for all jobs; one outcome each, in the order of the jobs.
 
@@ -91,10 +93,11 @@ def order_certificates(
                 accounts,
                 configuration,
                 Notifier(job.stock.domain.name, programs, job.stock.record.messages, clock()),
+                steps=steps,
             )
             for job in jobs
         ]
-        done = _Run(enrollments, jobs, store, configuration, rules).outcomes(clock)
+        done = _Run(enrollments, jobs, store, configuration, rules, steps).outcomes(clock)
         outcomes = {outcome.name: outcome for outcome in (*blocked, *done)}
         return tuple(outcomes[job.stock.domain.name] for job in asked)
     finally:
@@ -157,6 +160,8 @@ def _enrollment(
     accounts: Accounts,
     configuration: Configuration,
     notifier: Notifier,
+    *,
+    steps: Steps,
 ) -> Enrollment:
     wish = Wish(
         job.stock.domain,
@@ -174,6 +179,7 @@ def _enrollment(
         site=_site(configuration),
         clock=accounts.sessions.clock,
         notifier=notifier,
+        steps=steps,
     )
 
 
@@ -213,7 +219,9 @@ class _Run:
         store: Store,
         configuration: Configuration,
         rules: Rules,
+        steps: Steps,
     ) -> None:
+        self._steps = steps
         self._enrollments = enrollments
         self._jobs = jobs
         self._store = store
@@ -226,6 +234,8 @@ class _Run:
     def outcomes(self, clock: Clock) -> tuple[OrderOutcome, ...]:
         """Bring every enrollment to its end, or up to the deadline."""
         numbers = range(len(self._enrollments))
+        for enrollment in self._enrollments:
+            self._steps(Step(enrollment.domain.name, "waits for its turn", Phase.QUEUED))
         with ThreadPoolExecutor(self._rules.jobs, thread_name_prefix="domain") as pool:
             for future in [pool.submit(self._advance, number, clock) for number in numbers]:
                 future.result()
@@ -240,15 +250,20 @@ class _Run:
         if isinstance(ending, Waiting):
             self._ask_at[number] = time.monotonic() + ending.pause_seconds
             self._waiting[number] = ending
+            name = self._enrollments[number].domain.name
+            self._steps(Step(name, "waits for the CA", Phase.WAITING))
             return
         self._waiting.pop(number, None)
         self._outcomes[number] = self._conclude(number, ending, clock())
 
     def _conclude(self, number: int, ending: Ending, now: datetime) -> OrderOutcome:
         notifier = self._enrollments[number].notifier
-        return _conclude(
+        outcome = _conclude(
             self._jobs[number], ending, self._store, self._configuration, notifier, now
         )
+        has_failed = outcome.outcome is Ordered.FAILED
+        self._steps(Step(outcome.name, outcome.outcome, Phase.DONE, has_failed=has_failed))
+        return outcome
 
     def _poll(self, pool: ThreadPoolExecutor, deadline: float, clock: Clock) -> None:
         """Ask for each open order when its pause is over; one that is slow holds up no other."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -17,6 +18,8 @@ from mdconnector.errors import MdConnectorError, UsageError
 if TYPE_CHECKING:
     from mdconnector.outcomes import Result, StatusResult
     from mdconnector.report import Style
+    from mdconnector.steps import Step
+    from mdconnector.terminal.progress import Board
 
 
 def finish(result: Result, options: Mapping[str, Any], *, as_json: bool) -> NoReturn:
@@ -99,11 +102,44 @@ def report_error(error: MdConnectorError, command: str | None, arguments: Sequen
     return 3 if is_check else error.exit_code
 
 
-def sayer(options: Mapping[str, Any]) -> Callable[[str], None]:
+def sayer(options: Mapping[str, Any]) -> Callable[[str | Step], None]:
     """Return where remarks go while a command is at work: to stderr, or nowhere under -q."""
-    if options["quiet"]:
-        return lambda _: None
-    return lambda text: write(sys.stderr, f"mdconnector: {text}\n")
+
+    def say(remark: str | Step) -> None:
+        if isinstance(remark, str) and not options["quiet"]:
+            write(sys.stderr, f"mdconnector: {remark}\n")
+
+    return say
+
+
+@contextmanager
+def progress(options: Mapping[str, Any]) -> Iterator[Callable[[str | Step], None]]:
+    """Give where remarks go, and steps too, which are drawn where a person looks on.
+
+    Nothing is loaded for that before the first step.
+    """
+    say = sayer(options)
+    silent = options["quiet"] or options["as_json"]
+    if silent or not (_is_terminal(sys.stdout) and _is_terminal(sys.stderr)):
+        yield say
+        return
+    boards: list[Board] = []
+
+    def draw(step: str | Step) -> None:
+        if isinstance(step, str):
+            say(step)
+            return
+        if not boards:
+            from mdconnector.terminal.progress import Board
+
+            boards.append(Board(color=_has_color(options)))
+        boards[0].show(step)
+
+    try:
+        yield draw
+    finally:
+        for board in boards:
+            board.close()
 
 
 def confirm(
@@ -133,6 +169,18 @@ def confirm(
     raise UsageError("nothing was done, because nobody agreed to it")
 
 
+class CurrentStderr:
+    """Standard error as it is when something is written: a board above puts itself in between."""
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush."""
+        sys.stderr.flush()
+
+
 def write(stream: TextIO, text: str) -> None:
     """Write at once what is to be read at once."""
     try:
@@ -150,9 +198,17 @@ def _style(options: Mapping[str, Any], *, as_json: bool) -> Style:
         as_json=as_json,
         quiet=options["quiet"],
         verbose=options["verbose"],
-        terminal=sys.stdout.isatty() and os.environ.get("TERM") != "dumb",
-        color=not (options["no_color"] or "NO_COLOR" in os.environ),
+        terminal=_is_terminal(sys.stdout),
+        color=_has_color(options),
     )
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _has_color(options: Mapping[str, Any]) -> bool:
+    return not (options["no_color"] or "NO_COLOR" in os.environ)
 
 
 def _print(result: Result, style: Style) -> None:

@@ -23,9 +23,11 @@ from mdconnector.httpd.configuration import (
 )
 from mdconnector.httpd.process import arguments_that_count, default_httpd, find_running
 from mdconnector.managed_domain import ManagedDomain
+from mdconnector.steps import Step
 from mdconnector.store.tree import Store
 
-Say = Callable[[str], None]
+Say = Callable[[str | Step], None]
+"""what takes remarks, in words, and steps"""
 Load = Callable[[], Configuration]
 Clock = Callable[[], datetime]
 

@@ -5,7 +5,7 @@ Rules: it is done under the run lock. What cannot be mended is the trouble of it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -48,5 +48,5 @@ def take_stock_and_mend(
     return troubled, tuple(lines)
 
 
-def waiting(say: Say) -> Say:
+def waiting(say: Say) -> Callable[[str], None]:
     return lambda holder: say(f"waiting for {holder}")

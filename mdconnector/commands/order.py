@@ -74,7 +74,7 @@ def order_what_is_due(
                 repairs += lines
             plans = _plan_all(configuration, store, stocks, options)
             repairs += _clear_staging(store, stocks, plans)
-            outcomes = _work_off(configuration, store, plans, rules, clock)
+            outcomes = _work_off(configuration, store, plans, rules, clock, say)
             run = _order_run(options, outcomes, repairs, clock())
             return tell_of_order(run, store, configuration.ownerless_errors, stocks, clock())
 
@@ -115,6 +115,7 @@ def _work_off(
     plans: Sequence[Job | OrderOutcome],
     rules: Rules,
     clock: Clock,
+    say: Say,
 ) -> list[OrderOutcome]:
     """Do the jobs among the plans, most urgent first; outcomes come in the plans' order."""
     jobs = sort_jobs(one for one in plans if isinstance(one, Job))
@@ -124,7 +125,12 @@ def _work_off(
         from mdconnector.ordering import order_certificates
 
         done = order_certificates(
-            jobs, store=store, configuration=configuration, rules=rules, clock=clock
+            jobs,
+            store=store,
+            configuration=configuration,
+            rules=rules,
+            clock=clock,
+            steps=say,
         )
         outcomes |= {outcome.name: outcome for outcome in done}
     return [outcomes[_name_of(one)] for one in plans]

@@ -41,6 +41,7 @@ def promote_sets(
                 wish=wish,
                 force=force,
                 clock=clock,
+                steps=say,
             )
             run = replace(run, by_name=bool(names), repairs=repairs + run.repairs)
             return tell_of_promotion(run, store, configuration.ownerless_errors, stocks, clock())

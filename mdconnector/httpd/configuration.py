@@ -36,7 +36,8 @@ from mdconnector.httpd.evaluator import (
 from mdconnector.httpd.paths import merge_path
 from mdconnector.httpd.reader import DiskReader, Program, read_environment, read_program
 from mdconnector.httpd.settings import GlobalSettings, Settings
-from mdconnector.httpd.vhosts import READ_KEYS, Listen, Servers, matches_vhost, read_servers
+from mdconnector.httpd.vhost_names import matches_vhost
+from mdconnector.httpd.vhosts import READ_KEYS, Listen, Servers, read_servers
 from mdconnector.keys import DEFAULT_KEY_SPEC, KeySpec
 from mdconnector.managed_domain import (
     Address,

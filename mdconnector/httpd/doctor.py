@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.domains import ACME_TLS, is_reachable
-from mdconnector.httpd.vhosts import is_pattern
+from mdconnector.httpd.vhost_names import is_pattern
 from mdconnector.managed_domain import (
     Finding,
     ManagedDomain,

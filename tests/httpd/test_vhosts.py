@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdconnector.httpd.vhosts import matches_vhost, parse_address, pattern_expression
+from mdconnector.httpd.vhost_names import matches_vhost, pattern_expression
+from mdconnector.httpd.vhosts import parse_address
 from mdconnector.managed_domain import Address, VirtualHost
 from tests.httpd.trees import MAIN, servers
 

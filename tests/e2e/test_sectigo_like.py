@@ -260,6 +260,25 @@ def test_order_that_is_stuck_holds_up_no_other(
     assert rule.hits >= 4
 
 
+@pytest.mark.parametrize(("warn_window", "exit_code"), [("10%", 0), ("95d", 1)])
+def test_order_that_waits_is_a_failure_once_what_is_served_is_inside_the_warn_window(
+    sites: SitesBehindProxy,
+    proxy: FaultingProxy,
+    counted: Counted,
+    warn_window: str,
+    exit_code: int,
+) -> None:
+    for command in ("enroll", "promote"):
+        assert sites.here(command, PROVEN).exit_code == 0
+    sites.add(PROVEN, {"MDRenewWindow": "95d", "MDWarnWindow": warn_window})
+    rule = still_processing(f"{READ}|{FINALIZE}")
+    proxy.expect(rule)
+    done = sites.here("renew", "--all", "--wait", "0")
+    assert (done.exit_code, rule.hits >= 1) == (exit_code, True), done.output
+    assert f"{PROVEN}: pending: the CA is still working on the order of " in done.output
+    assert counted.all == (2, 2, 2)
+
+
 def test_order_that_waits_for_a_week_without_any_certificate_is_a_failure(
     sites: SitesBehindProxy, proxy: FaultingProxy, counted: Counted
 ) -> None:

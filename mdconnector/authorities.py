@@ -255,8 +255,11 @@ class Accounts:
     ) -> tuple[StoredAccount, Account] | None:
         """Look for another stored account that the CA knows: registering may cost a binding."""
         session = self.sessions.session_for(domain, ca_url)
-        for stored, account in _usable_accounts(self._store, ca_url, domain.eab):
-            if stored.url == lost.url or not _is_known(session, account):
+        for stored, kept in _usable_accounts(self._store, ca_url, domain.eab):
+            if stored.url == lost.url:
+                continue
+            account = with_true_key(self._store, session, stored.id, kept) if stored.id else kept
+            if not _is_known(session, account):
                 continue
             account_files.mark_account(self._store, lost, "unknown")
             if not stored.id:

@@ -66,6 +66,8 @@ def _critical(domain: DomainStatus, now: datetime) -> Iterator[str]:
                 yield f"{certificate.spec.label} cannot be used: {printable(certificate.fault)}"
             elif certificate.facts is None:
                 yield f"{certificate.spec.label} is missing"
+            elif certificate.revoked_at is not None:
+                yield f"{certificate.spec.label} was revoked {local_time(certificate.revoked_at)}"
     if domain.errors and any(
         _is_nearly_over(one.warn_at, one.not_after, now) for one in domain.lifetimes
     ):

@@ -86,6 +86,14 @@ def test_the_level_of_a_domain(domain: DomainStatus, level: Level) -> None:
     assert bool(verdict.reasons) is (level is not Level.OK)
 
 
+def test_a_live_certificate_that_was_revoked_is_critical() -> None:
+    whole = standing()
+    revoked = tuple(replace(one, revoked_at=NOW) for one in whole.live)
+    verdict = judge(replace(whole, live=revoked, state=State.DUE), NOW)
+    assert verdict.level is Level.CRITICAL
+    assert verdict.reasons[0].startswith("rsa2048 was revoked 20")
+
+
 def test_one_missing_key_type_is_critical() -> None:
     both = standing(specs=(RSA, EC))
     assert judge(both, NOW).level is Level.OK

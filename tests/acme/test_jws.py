@@ -7,21 +7,24 @@ import json
 
 import pytest
 from cryptography.hazmat.primitives import hashes, hmac
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mdconnector.acme.jws import (
     decode_hmac,
+    der_text,
     dns01_value,
     external_account_binding,
     is_token,
     key_authorization,
+    key_change,
     public_jwk,
     sign_request,
     thumbprint,
 )
-from mdconnector.errors import ChallengeError, ConfigurationError
+from mdconnector.errors import CertificateError, ChallengeError, ConfigurationError
 
 # RFC 7515, appendix A.2: the RSA key of the example.
 RFC7515_N = (
@@ -210,3 +213,46 @@ def test_hostile_token_is_refused(token: str, key: rsa.RSAPrivateKey) -> None:
     assert not is_token(token)
     with pytest.raises(ChallengeError):
         key_authorization(token, key)
+
+
+# --- elliptic curve keys: certificates' own, and other clients' accounts ------------------------
+
+CURVES = {"P-256": ("ES256", 32, hashes.SHA256()), "P-384": ("ES384", 48, hashes.SHA384())}
+CURVES["P-521"] = ("ES512", 66, hashes.SHA512())
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=CURVES)
+def test_an_elliptic_curve_key_signs_by_the_algorithm_of_its_curve(curve: ec.EllipticCurve) -> None:
+    own = ec.generate_private_key(curve)
+    body = json.loads(sign_request({"a": 1}, key=own, url="https://ca.example/x", nonce="n"))
+    protected = json.loads(decoded(body["protected"]))
+    name = protected["jwk"]["crv"]
+    algorithm, size, digest = CURVES[name]
+    assert protected["alg"] == algorithm
+    raw = decoded(body["signature"])
+    assert len(raw) == 2 * size
+    signature = encode_dss_signature(int.from_bytes(raw[:size]), int.from_bytes(raw[size:]))
+    signed = f"{body['protected']}.{body['payload']}".encode()
+    own.public_key().verify(signature, signed, ec.ECDSA(digest))
+    numbers = own.public_key().public_numbers()
+    assert (number(protected["jwk"]["x"]), number(protected["jwk"]["y"])) == (numbers.x, numbers.y)
+    assert "d" not in protected["jwk"]
+
+
+def test_a_key_on_a_curve_that_jose_does_not_know_is_refused() -> None:
+    odd = ec.generate_private_key(ec.SECP256K1())
+    with pytest.raises(CertificateError, match="secp256k1 cannot sign"):
+        sign_request(None, key=odd, url="https://ca.example/x", nonce="n")
+
+
+def test_a_key_change_is_signed_by_the_new_key_and_names_the_old_one() -> None:
+    old, new = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    url, account = "https://ca.example/key-change", "https://ca.example/acct/1"
+    inner = key_change(new, old_key=old, account_url=account, url=url)
+    protected = json.loads(decoded(inner["protected"]))
+    assert protected == {"alg": "ES256", "jwk": public_jwk(new), "url": url}, "and no nonce"
+    assert json.loads(decoded(inner["payload"])) == {"account": account, "oldKey": public_jwk(old)}
+
+
+def test_der_is_written_without_padding() -> None:
+    assert der_text(b"\xfb\xff") == "-_8"

@@ -23,10 +23,12 @@ from mdconnector.acme.session import Session
 from mdconnector.keys import PrivateKey
 from mdconnector.managed_domain import ExternalAccount
 from tests.e2e.behind_proxy import PROVEN, SitesBehindProxy
+from tests.e2e.command import run
+from tests.e2e.estate import managed_site
 from tests.e2e.leaks import Secrets
 from tests.e2e.snapshot import snapshot
 from tests.e2e.test_account import ID, NEW_ACCOUNT, enrolls, entry, key_in, number
-from tests.parts import DropAfter, FaultingProxy, Reset, Rule
+from tests.parts import Apache, DropAfter, FaultingProxy, Pebble, Reset, Rule, wait_until
 from tests.parts.ports import free_port
 
 pytestmark = pytest.mark.pebble
@@ -334,3 +336,34 @@ def test_an_import_shows_no_secret_and_leaves_the_other_clients_files_alone(
     secrets.add_key("new key", key_in(new_sites))
     assert secrets.found_in(shown) == []
     assert snapshot(folder) == before
+
+
+# --- with the real mod_md ------------------------------------------------------------------------
+
+
+@pytest.mark.apache
+def test_the_real_mod_md_uses_the_new_key_and_its_own_account_can_be_imported(
+    make_apache: Callable[..., Apache], trusting_ca: Pebble, parts_folder: Path
+) -> None:
+    first, second = "rolled-first.example", "rolled-second.example"
+    apache = make_apache(
+        sites={"a": managed_site(first)}, main_extra=trusting_ca.directives(), renew_mode="auto"
+    )
+    staging = apache.store / "staging"
+    with apache:
+        chain = "pubcert.secp256r1.pem"
+        wait_until((staging / first / chain).exists, "a set that mod_md has staged")
+        apache.stop()
+        # what mod_md has registered itself lies in staging, and no account in accounts/ yet
+        done = run("account", "import", staging / first, "--json", config=apache.config)
+        assert (done.exit_code, entry(done)["id"]) == (0, ID), done.output
+        shutil.rmtree(staging / first)
+        done = run("account", "rollover", ID, config=apache.config)
+        assert done.exit_code == 0, done.output
+        apache.write_site("a", managed_site(second))
+        apache.start()
+        with trusting_ca.recorded() as requests:
+            wait_until((staging / second / chain).exists, "a set of mod_md's by the new key")
+    staged = json.loads((staging / second / "md.json").read_text())
+    assert staged["ca"]["account"] == ID
+    assert not [one for one in requests if one.resource == "/sign-me-up"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -310,3 +311,31 @@ def test_a_ca_without_revocation_is_named(live: SitesBehindProxy, proxy: Faultin
     assert done.exit_code == 1
     assert "offers no revocation over ACME" in done.stderr
     assert proxy.count(REVOKE) == 0
+
+
+def test_a_ca_that_the_staged_set_names_is_not_asked(
+    sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    """Apache's user can write to staging: what stands there must lead no request astray."""
+    (serial,) = serials(sites.here("renew", PROVEN, "--json"))
+    file = sites.store / "staging" / PROVEN / "md.json"
+    staged = json.loads(file.read_text())
+    staged["ca"]["url"] = "https://127.0.0.1:9/evil"
+    file.write_text(json.dumps(staged))
+    done = sites.here("revoke", PROVEN, "--serial", serial, "--yes")
+    assert done.exit_code == 0, done.output
+    assert proxy.count(REVOKE) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [("revoke", PROVEN, "--yes"), ("account", "rollover", "ACME-localhost-0000")]
+)
+def test_beside_another_run_nothing_is_done(
+    live: SitesBehindProxy, proxy: FaultingProxy, words: tuple[str, ...]
+) -> None:
+    proxy.expect()
+    with (live.store / "mdconnector" / "run.lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = live.here(*words, "--lock-wait", "0", "--json")
+    assert (done.exit_code, done.json["error"]["type"]) == (75, "locked")
+    assert proxy.requests == []

@@ -72,6 +72,8 @@ def sort_out(store: Store, stock: Stock, *, force: bool) -> Candidate | Promotio
         candidate = _candidate(store, stock)
     except MdConnectorError as error:
         return failed(stock, error)
+    if candidate is None:
+        return _nothing_staged(stock)
     if _is_revoked(stock, candidate):
         hint = f"'mdconnector renew {name}' orders anew"
         return failed(stock, CertificateError(f"the set is refused: {WAS_REVOKED}", hint=hint))
@@ -86,8 +88,11 @@ def _is_revoked(stock: Stock, candidate: Candidate) -> bool:
     return any(sha256 in stock.record.revoked for sha256 in candidate.fingerprints)
 
 
-def _candidate(store: Store, stock: Stock) -> Candidate:
-    """Read the set to promote: ours from its root-only copy, any other once by handles."""
+def _candidate(store: Store, stock: Stock) -> Candidate | None:
+    """Read the set to promote: ours from its root-only copy, any other once by handles.
+
+    None where mod_md has activated it meanwhile.
+    """
     domain, found = stock.domain, stock.found
     ca_url = domain.effective_ca_urls[0]
     account_id: str | None = None
@@ -99,6 +104,8 @@ def _candidate(store: Store, stock: Stock) -> Candidate:
     else:
         account_id = _merge_account(store, domain)
         credentials = read_staged_credentials(store, domain)
+        if not credentials:
+            return None
         if found is not None and found.md is not None:
             ca_url = found.md.ca_url or ca_url
             account_id = account_id or found.md.account_id

@@ -28,7 +28,7 @@ from mdconnector.renewal import (
 )
 from mdconnector.store.attempts import AttemptRecord, load_attempt
 from mdconnector.store.directories import load_hold
-from mdconnector.store.live import FoundSet, StagedRubbish, read_live, read_staging
+from mdconnector.store.live import FoundSet, StagedRubbish, read_sets
 from mdconnector.store.pending import Pending
 from mdconnector.store.tree import Store
 
@@ -98,8 +98,7 @@ class _Look:
             return replace(unknown, trouble=error)
 
     def _found(self, store: Store, domain: ManagedDomain) -> Stock:
-        live = read_live(store, domain)
-        staging = read_staging(store, domain, now=self._now, live=live)
+        live, staging = read_sets(store, domain, now=self._now)
         record = load_attempt(store, domain.name)
         since, url = _open_order(store, domain)
         found = _judged(staging, record) if isinstance(staging, FoundSet) else None

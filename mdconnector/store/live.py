@@ -9,6 +9,7 @@ never become one is rubbish with a path, and half a set is mod_md at work.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 
 MD_FILE = "md.json"
 ORDER_FILE = "order.json"
+
+SETTLING_SECONDS = 2.0
+"""what has changed within this time may change again"""
+_LOOK_SECONDS = 0.1
 
 _CHAIN_NAME = re.compile(r"pubcert((?:\.[a-z0-9-]{1,40})?)\.pem")
 _PROOF = b"mdconnector: this key signs"
@@ -108,26 +113,30 @@ def issuing_ca(store: Store, domain_name: str) -> str | None:
         return None
 
 
-def read_staging(
+def read_sets(
+    store: Store, domain: ManagedDomain, *, now: datetime
+) -> tuple[tuple[InstalledCertificate, ...], Staging]:
+    """Return what is live, as `read_live` does, and what waits in staging and may become it.
+
+    Staging is read first: an httpd that activates a set meanwhile makes it live before it takes it
+    out of staging, and then it is seen in one of the two. Raises StoreError where either cannot be
+    read at all.
+    """
+    content = _settled_content(store, domain)
+    live = read_live(store, domain)
+    if not isinstance(content, _Content):
+        return live, content
+    return live, _judged(store, domain, content, live=live, now=now)
+
+
+def _judged(
     store: Store,
     domain: ManagedDomain,
+    content: _Content,
     *,
-    now: datetime,
     live: tuple[InstalledCertificate, ...],
-) -> Staging:
-    """Return what waits in staging for a domain, and whether it may become the live set.
-
-    `live` is what `read_live` returned. Raises StoreError where staging cannot be read at all.
-    """
-    try:
-        with _staged_folder(store, domain) as folder:
-            if folder is None:
-                return NothingStaged()
-            content = _read_content(store, folder, domain)
-    except UnsafeEntryError as error:
-        return StagedRubbish(error.path, error.message)
-    if not isinstance(content, _Content):
-        return content
+    now: datetime,
+) -> FoundSet:
     verdict = verify_set(domain, content.credentials, live=_serving(domain, live, now), now=now)
     staged = StagedSet(
         since=content.since,
@@ -136,6 +145,37 @@ def read_staging(
         fault="; ".join(verdict.refusals) or None,
     )
     return FoundSet(staged, content.credentials, verdict.warnings, content.md)
+
+
+def _settled_content(
+    store: Store, domain: ManagedDomain
+) -> _Content | NothingStaged | StagedRubbish:
+    """Read staging; while it changes, what looks like rubbish may be a set on its way out.
+
+    mod_md takes a set that it has activated out of staging file by file.
+    """
+    deadline = time.monotonic() + SETTLING_SECONDS
+    seen = None
+    while True:
+        changed = staging_changed_at(store, domain.name)
+        content = _staged_content(store, domain)
+        if not isinstance(content, StagedRubbish) or time.monotonic() >= deadline:
+            return content
+        is_old = changed is None or time.time() - changed.timestamp() > SETTLING_SECONDS
+        if is_old or changed == seen:
+            return content
+        seen = changed
+        time.sleep(_LOOK_SECONDS)
+
+
+def _staged_content(
+    store: Store, domain: ManagedDomain
+) -> _Content | NothingStaged | StagedRubbish:
+    try:
+        with _staged_folder(store, domain) as folder:
+            return NothingStaged() if folder is None else _read_content(store, folder, domain)
+    except UnsafeEntryError as error:
+        return StagedRubbish(error.path, error.message)
 
 
 def order_of_mod_md(store: Store, domain_name: str) -> str | None:
@@ -164,8 +204,7 @@ def read_staged_credentials(store: Store, domain: ManagedDomain) -> tuple[Creden
 
     Empty where nothing complete is staged. Raises StoreError or CertificateError where it is unfit.
     """
-    with _staged_folder(store, domain) as folder:
-        content = NothingStaged() if folder is None else _read_content(store, folder, domain)
+    content = _settled_content(store, domain)
     match content:
         case NothingStaged():
             return ()

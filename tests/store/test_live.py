@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -16,14 +19,15 @@ from mdconnector.errors import CertificateError, StoreError
 from mdconnector.keys import KeySpec, generate_key, key_to_pem
 from mdconnector.managed_domain import ManagedDomain, SourceLine
 from mdconnector.renewal import Reason, due_reasons
+from mdconnector.store import live
 from mdconnector.store.live import (
     FoundSet,
     NothingStaged,
     StagedRubbish,
     Staging,
     read_live,
+    read_sets,
     read_staged_credentials,
-    read_staging,
     staging_changed_at,
 )
 from mdconnector.store.pending import Pending
@@ -96,7 +100,7 @@ def put_staged(
 
 def staging_of(store: Store, domain: ManagedDomain = DOMAIN) -> Staging:
     """Read staging beside what is live."""
-    return read_staging(store, domain, now=NOW, live=read_live(store, domain))
+    return read_sets(store, domain, now=NOW)[1]
 
 
 def found_in(store: Store, domain: ManagedDomain = DOMAIN) -> FoundSet:
@@ -111,6 +115,58 @@ def rubbish_in(store: Store, domain: ManagedDomain = DOMAIN) -> StagedRubbish:
     staging = staging_of(store, domain)
     assert isinstance(staging, StagedRubbish), staging
     return staging
+
+
+def test_set_that_mod_md_takes_away_file_by_file_is_no_rubbish(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put_staged(store, EC_PAIR)
+    (folder / EC_SPEC.privkey_name).unlink()
+    looks = []
+
+    def meanwhile(seconds: float) -> None:
+        looks.append(seconds)
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr(time, "sleep", meanwhile)
+    assert staging_of(store) == NothingStaged()
+    assert len(looks) == 1
+
+
+def test_rubbish_that_stays_is_looked_at_twice_while_it_is_new(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put_staged(store, EC_PAIR)
+    (folder / EC_SPEC.privkey_name).unlink()
+    looks: list[float] = []
+    monkeypatch.setattr(time, "sleep", looks.append)
+    rubbish_in(store)
+    assert len(looks) == 1
+    later = time.time() + 10
+    monkeypatch.setattr(time, "time", lambda: later)
+    rubbish_in(store)
+    assert len(looks) == 1, "it has been there for long"
+
+
+def test_set_that_is_activated_between_two_looks_is_seen(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put_staged(store, EC_PAIR)
+
+    def then_activate(look: Callable[..., Any]) -> Callable[..., Any]:
+        def looked(*arguments: Any) -> Any:
+            seen = look(*arguments)
+            put_live(store, EC_PAIR)
+            shutil.rmtree(folder, ignore_errors=True)
+            return seen
+
+        return looked
+
+    for name in ("read_live", "_staged_content"):
+        monkeypatch.setattr(live, name, then_activate(getattr(live, name)))
+    (installed,), found = live.read_sets(store, DOMAIN, now=NOW)
+    waits = isinstance(found, FoundSet) and found.staged.certificates == (EC_PAIR.facts,)
+    assert waits or installed.facts == EC_PAIR.facts
 
 
 def test_live_certificates_are_read_one_for_each_key_spec(store: Store) -> None:
@@ -475,8 +531,7 @@ def test_staging_that_is_absent_or_a_trap_was_never_changed(store: Store) -> Non
     (store.path / "staging" / NAME).unlink()
     (store.path / "staging").rmdir()
     assert staging_changed_at(store, NAME) is None
-    live = read_live(store, DOMAIN)
-    found = read_staging(store, DOMAIN, now=NOW, live=live)
+    _, found = read_sets(store, DOMAIN, now=NOW)
     assert isinstance(found, NothingStaged)
 
 

@@ -15,7 +15,7 @@ import pytest
 from mdconnector.errors import StoreError
 from mdconnector.keys import generate_account_key, key_from_pem, key_to_pem, public_bytes
 from mdconnector.store import folder as folders
-from mdconnector.store.live import FoundSet, read_live, read_staging
+from mdconnector.store.live import FoundSet, read_sets
 from mdconnector.store.records import StoredAccount, render_account
 from mdconnector.store.staging import clear_staged, recover_staging, set_aside, stage
 from mdconnector.store.tree import Store
@@ -44,7 +44,7 @@ def stage_set(store: Store, *credentials: object) -> Path:
 
 def staged(store: Store) -> tuple[str, ...]:
     """Return the leaves of the set that waits."""
-    found = read_staging(store, DOMAIN, now=NOW, live=read_live(store, DOMAIN))
+    _, found = read_sets(store, DOMAIN, now=NOW)
     assert isinstance(found, FoundSet), found
     assert found.staged.fault is None
     return leaves(*found.credentials)

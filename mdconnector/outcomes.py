@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import UnsafeStoreError
@@ -20,8 +20,10 @@ from mdconnector.managed_domain import (
     SourceLine,
     VirtualHost,
 )
-from mdconnector.particulars import Particulars
 from mdconnector.renewal import InstalledCertificate, LastError, Reason, State
+
+if TYPE_CHECKING:
+    from mdconnector.particulars import Particulars
 
 EXIT_DONE = 0
 EXIT_FAILED = 1

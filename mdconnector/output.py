@@ -33,9 +33,11 @@ def finish(result: Result, options: Mapping[str, Any], *, as_json: bool) -> NoRe
 
 def finish_status(result: StatusResult, options: Mapping[str, Any]) -> NoReturn:
     """Print status as it is asked for, and exit; with --check as a monitoring plug-in does."""
-    from mdconnector import check
+    code, lines = result.exit_code, ""
+    if options["check"]:
+        from mdconnector import check
 
-    code = check.exit_code(result) if options["check"] else result.exit_code
+        code, lines = check.exit_code(result), check.render_check(result)
     place: Path | None = options["output"]
     if options["prometheus"]:
         from mdconnector import __version__, metrics
@@ -46,7 +48,7 @@ def finish_status(result: StatusResult, options: Mapping[str, Any]) -> NoReturn:
             sys.exit(code)
         replace_file(place, page)
     if options["check"] and not options["as_json"]:
-        write(sys.stdout, check.render_check(result))
+        write(sys.stdout, lines)
     elif not options["prometheus"]:
         _print(result, _style(options, as_json=options["as_json"]))
     sys.exit(code)

@@ -11,11 +11,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mdconnector.account_text import account_failures, account_line, account_lines
 from mdconnector.certificates import CertificateFacts
-from mdconnector.check import judge
 from mdconnector.errors import LockedError, MdConnectorError
 from mdconnector.managed_domain import Finding, ManagedDomain, VirtualHost
 from mdconnector.outcomes import (
@@ -40,10 +39,12 @@ from mdconnector.outcomes import (
     StatusResult,
     TreeEntry,
 )
-from mdconnector.particulars import Particulars
 from mdconnector.printable import escaped, printable
 from mdconnector.renewal import InstalledCertificate, LastError
 from mdconnector.status_text import days_left, in_full_lines, local, status_lines
+
+if TYPE_CHECKING:
+    from mdconnector.particulars import Particulars
 
 JSON_VERSION = 1
 OLD_LOCK_SECONDS = 6 * 3600
@@ -499,6 +500,8 @@ def _account_to_json(account: AccountOutcome) -> dict[str, Any]:
 
 
 def _status_to_json(domain: DomainStatus, now: datetime) -> dict[str, Any]:
+    from mdconnector.check import judge
+
     staged, pending, served = domain.staged, domain.pending, domain.served
     verdict = judge(domain, now)
     return {

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.outcomes import DomainStatus, Lifetime, StatusResult
-from mdconnector.particulars import LiveChain, Particulars, Shown
 from mdconnector.printable import printable
 from mdconnector.renewal import State
 from mdconnector.stock import local_time
+
+if TYPE_CHECKING:
+    from mdconnector.particulars import LiveChain, Particulars, Shown
 
 _STATUS_HEAD = ("NAME", "STATE", "KEYS", "VALID UNTIL", "DAYS", "RENEWS AT", "ISSUER", "NOTE")
 

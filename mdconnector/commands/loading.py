@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from mdconnector.httpd.configuration import (
     MAIN_FILES,
@@ -23,10 +24,12 @@ from mdconnector.httpd.configuration import (
 )
 from mdconnector.httpd.process import arguments_that_count, default_httpd, find_running
 from mdconnector.managed_domain import ManagedDomain
-from mdconnector.steps import Step
 from mdconnector.store.tree import Store
 
-Say = Callable[[str | Step], None]
+if TYPE_CHECKING:
+    from mdconnector.steps import Step
+
+Say: TypeAlias = "Callable[[str | Step], None]"
 """what takes remarks, in words, and steps"""
 Load = Callable[[], Configuration]
 Clock = Callable[[], datetime]

@@ -316,5 +316,5 @@ def test_in_a_pipe_nothing_is_loaded_that_is_not_needed(
     assert "mdconnector.commands.status" in loaded
     heavy = {"rich", "httpx", "josepy", "h11", "ssl", "mdconnector.inquiry"}
     assert not heavy & loaded
-    monitoring = {"mdconnector.metrics"} if words != ("--prometheus",) else set()
-    assert not monitoring & loaded
+    if not words:
+        assert not {"mdconnector.check", "mdconnector.particulars", "mdconnector.steps"} & loaded

@@ -3,9 +3,9 @@
 Rules: every path is one name below an open handle, and links are never followed, because staging/
 and challenges/ belong to Apache's user. A file appears whole or not at all: a new one is written
 under a temporary name that belongs to its final name, fsynced, and renamed; a temporary file that a
-killed run left is replaced by the next write. A failed fsync condemns the temporary file. No
-buffered files: closing one writes its buffer again after an error. Every OSError becomes a
-StoreError that says what to do.
+killed run left is replaced by the next write, or swept away by recovery. A failed fsync condemns
+the temporary file. No buffered files: closing one writes its buffer again after an error. Every
+OSError becomes a StoreError that says what to do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import errno
 import functools
 import hashlib
 import os
+import re
 import secrets
 import stat
 from itertools import islice
@@ -36,6 +37,7 @@ _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _REMOVAL_CHUNK = 1000
 _TEMPORARY_TRIES = 3
+_TEMPORARY = re.compile(r"\.new-[0-9a-f]{16}")
 
 
 class EntryExistsError(StoreError):
@@ -342,6 +344,12 @@ class Folder:
             return
         except OSError as error:
             raise store_error(error, self.path_of(name), "cannot be removed") from error
+
+    def remove_temporaries(self) -> None:
+        """Remove the temporary files of killed writes; nobody else may be writing here."""
+        for name in self.names():
+            if _TEMPORARY.fullmatch(name):
+                self.remove(name)
 
     def remove_tree(self, name: str) -> None:
         """Remove an entry and all below it, whatever it is; an absent one is fine.

@@ -9,7 +9,7 @@ be killed too, and begun again. Where nothing is left to do, nothing is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -18,7 +18,7 @@ from mdconnector.errors import CertificateError, StoreError, UnsafeStoreError
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.store.archive import WORK_SCRATCH, Archive
 from mdconnector.store.attempts import AttemptRecord, load_attempt
-from mdconnector.store.folder import ExhaustedError, Folder
+from mdconnector.store.folder import ExhaustedError, Folder, UnsafeEntryError
 from mdconnector.store.lock import store_lock
 from mdconnector.store.pairs import (
     NOTHING,
@@ -28,7 +28,7 @@ from mdconnector.store.pairs import (
     fingerprints_in,
     standing_of,
 )
-from mdconnector.store.pending import Pending
+from mdconnector.store.pending import PENDING, Pending
 from mdconnector.store.promotion import (
     WORK_DOMAINS,
     WORK_OUTGOING,
@@ -60,6 +60,7 @@ class Recovery:
 
 def recover(store: Store, domains: Iterable[ManagedDomain], now: datetime) -> Recovery:
     """Finish or undo what earlier runs left half-done, for whatever domain it was."""
+    sweep(store)
     if store.own("work") is None:
         return Recovery()
     run = _Run(store, {domain.name: domain for domain in domains}, now, [], {})
@@ -69,6 +70,16 @@ def recover(store: Store, domains: Iterable[ManagedDomain], now: datetime) -> Re
     run.empty_staging_work()
     run.clear_staged_twins()
     return Recovery(tuple(run.lines), run.failures)
+
+
+def sweep(store: Store) -> None:
+    """Remove temporary files of killed writes, which may never be written again."""
+    # what stays because the disk fails is swept next time
+    with suppress(StoreError):
+        store.base.remove_temporaries()
+        for folder in _written_folders(store):
+            with folder:
+                folder.remove_temporaries()
 
 
 def repair(store: Store, domain: ManagedDomain, now: datetime) -> str | None:
@@ -254,6 +265,19 @@ def _files_of(folder: Folder) -> dict[str, bytes]:
         for name in (*names, "md.json", "job.json")
     }
     return {name: content for name, content in contents.items() if content is not None}
+
+
+def _written_folders(store: Store) -> Iterator[Folder]:
+    """Yield the folders in which files are written that are not replaced as a whole."""
+    for parent in (store.own(), store.accounts(), store.own("accounts"), store.own(PENDING)):
+        if parent is None:
+            continue
+        for name in parent.names():
+            with suppress(UnsafeEntryError):
+                folder = parent.open(name)
+                if folder is not None:
+                    yield folder
+        yield parent
 
 
 def _names(store: Store, place: tuple[str, ...]) -> list[str]:

@@ -305,6 +305,27 @@ def test_old_set_comes_back_where_nothing_else_is_left(store: Store) -> None:
     assert live(store) == leaves(OLD)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        ".",
+        "accounts/ACME-ca.example-0000",
+        "mdconnector",
+        "mdconnector/attempts",
+        "mdconnector/directories",
+        f"mdconnector/pending/{NAME}",
+    ],
+)
+def test_temporary_file_of_a_killed_write_is_swept_away(store: Store, place: str) -> None:
+    folder = store.path / place
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".new-0123456789abcdef").write_bytes(b"half a fi")
+    kept = folder / ".newer"
+    kept.write_bytes(b"somebody else's")
+    recover(store, [DOMAIN], NOW)
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".new")] == [kept.name]
+
+
 def test_half_made_set_is_removed(store: Store) -> None:
     with_old(store)
     put_work(store, "scratch", NEW)

@@ -189,6 +189,11 @@ class Pebble:
         return tuple(Request(*found) for found in _REQUEST_LINE.findall(self.log_text()))
 
     @property
+    def accounts(self) -> int:
+        """How many accounts it has registered since it was first started."""
+        return self.log_text().count(" accounts in memory")
+
+    @property
     def orders(self) -> int:
         """How many orders it has made since it was first started, refused nonces not counted."""
         return self.log_text().count('Added order "')

@@ -5,11 +5,13 @@ from __future__ import annotations
 from tests.torture.faults import FAULTS_IN_RECOVERY, FAULTS_IN_STORIES
 from tests.torture.figure import Figure
 from tests.torture.foreign_reloads import FOREIGN_RELOADS
+from tests.torture.kills import KILLS
 from tests.torture.power_cuts import POWER_CUTS, POWER_CUTS_LATER
 from tests.torture.run_pairs import RUN_PAIRS
 from tests.torture.tls_load import TLS_LOAD
 
 FIGURES: tuple[Figure, ...] = (
+    KILLS,
     FAULTS_IN_STORIES,
     FAULTS_IN_RECOVERY,
     POWER_CUTS,

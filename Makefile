@@ -23,10 +23,11 @@ FUZZ_EXAMPLES ?= 20000
 RELEASE ?= bookworm
 CHROOTS ?= /var/tmp/mdconnector-chroots
 
-.PHONY: help test lint format demo bench differential fuzz torture coverage mutation parts install uninstall man pictures dist deb test-deb clean
+.PHONY: help test lint format demo playground bench differential fuzz torture coverage mutation parts install uninstall man pictures dist deb test-deb clean
 
 help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
+	@echo 'make playground  a test CA and an Apache to try things with, see docs/tutorial.md'
 	@echo 'make test       linters and all tests, on a real Apache and a real CA'
 	@echo 'make lint       linters and type checks alone'
 	@echo 'make bench      figures: requests, seconds, memory, beside certbot, lego, dehydrated and mod_md'
@@ -56,6 +57,9 @@ lint: $(VENV)/.with-tools
 format: $(VENV)/.with-tools
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+playground: $(VENV)/.with-package
+	$(BIN)/python examples/playground.py
 
 demo: $(VENV)/.with-package
 	$(BIN)/python examples/demo.py

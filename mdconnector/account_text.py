@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from mdconnector.outcomes import AccountAction, AccountOutcome, AccountRun
 
 ACCOUNT_HEAD = ("ACCOUNT", "STATUS", "KEY", "CA", "KID", "DOMAINS", "NOTE")
-_SHOWN_DOMAINS = 3
+_SHOWN_DOMAINS = 1
 
 
 def account_lines(result: AccountRun, *, quiet: bool) -> list[str]:
@@ -42,8 +42,11 @@ def _table(result: AccountRun) -> list[str]:
 def account_cells(account: AccountOutcome) -> tuple[str, ...]:
     """Return one account's row of the table, a text per column."""
     more = len(account.domains) - _SHOWN_DOMAINS
-    domains = ",".join(account.domains[:_SHOWN_DOMAINS]) + (f" and {more} more" if more > 0 else "")
-    note = "; ".join(filter(None, (account.detail, account.error.detail if account.error else "")))
+    domains = ", ".join(account.domains[:_SHOWN_DOMAINS]) + (
+        f" and {more} more" if more > 0 else ""
+    )
+    # what is wrong with it is told in full as a failure
+    note = "; ".join(filter(None, (account.detail, "cannot be used" if account.error else "")))
     cells = (account.status, account.key_label, account.ca_url, account.kid, domains)
     return (account.id, *(cell or "-" for cell in cells), note)
 

@@ -68,7 +68,8 @@ def _account_table(result: AccountRun) -> Table:
         table.add_column(heading.lower(), overflow="fold", no_wrap=heading in {"ACCOUNT", "STATUS"})
     for account in result.accounts:
         cells = [Text(cell) for cell in account_cells(account)]
-        cells[1].stylize("green" if account.status == "valid" else "bold red")
+        is_good = account.status == "valid" and account.error is None
+        cells[1].stylize("green" if is_good else "bold red")
         table.add_row(*cells)
     return table
 

@@ -87,14 +87,23 @@ class Bench:
 
 
 @contextmanager
-def open_bench() -> Iterator[Bench]:
-    """Start a CA that has seen every proof, and give it back with all that was made."""
+def open_bench(*, authz_reuse: int = 100) -> Iterator[Bench]:
+    """Start a CA that takes every proof as given, and end it with all that was made.
+
+    `authz_reuse`: percent of the orders for which it remembers the last proof.
+    """
     require("pebble")
     folder = Path(tempfile.mkdtemp(prefix="mdconnector-bench-"))
     folder.chmod(0o755)
     try:
         with (
-            Pebble(folder / "ca", always_valid=True, nonce_reject=0, authz_reuse=100) as ca,
+            Pebble(
+                folder / "ca",
+                always_valid=True,
+                nonce_reject=0,
+                authz_reuse=authz_reuse,
+                orders_per_page=1000,
+            ) as ca,
             FaultingProxy(folder, ca) as proxy,
         ):
             yield Bench(folder, proxy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.torture.adversary import ADVERSARY
 from tests.torture.faults import FAULTS_IN_RECOVERY, FAULTS_IN_STORIES
 from tests.torture.figure import Figure
 from tests.torture.foreign_reloads import FOREIGN_RELOADS
@@ -19,4 +20,5 @@ FIGURES: tuple[Figure, ...] = (
     TLS_LOAD,
     RUN_PAIRS,
     FOREIGN_RELOADS,
+    ADVERSARY,
 )

@@ -85,13 +85,13 @@ def test_arguments_follow_the_words_of_the_line_and_reach_no_shell(tmp_path: Pat
     assert result.outcome is HookOutcome.OK
 
 
-def test_exit_code_is_a_failure_with_the_words_of_the_command(tmp_path: Path) -> None:
+def test_matrix_z1_exit_code_is_a_failure_with_the_words_of_the_command(tmp_path: Path) -> None:
     result = run(write_hook(tmp_path, "echo no such zone >&2; exit 7"))
     assert (result.outcome, result.exit_code) == (HookOutcome.FAILED, 7)
     assert str(result) == f"{tmp_path}/hook exited with 7: no such zone"
 
 
-def test_death_by_a_signal_is_a_failure(tmp_path: Path) -> None:
+def test_matrix_z1_death_by_a_signal_is_a_failure(tmp_path: Path) -> None:
     result = run(write_hook(tmp_path, "kill -9 $$"))
     assert (result.outcome, result.reason) == (HookOutcome.FAILED, "was ended by signal 9")
 
@@ -228,7 +228,7 @@ def test_owner_that_is_no_user_of_this_system_gets_no_rights(parts_folder: Path)
     assert run(hook).reason == "its owner, uid 54321, is not a user of this system"
 
 
-def test_command_that_hangs_is_ended_with_all_its_children(tmp_path: Path) -> None:
+def test_matrix_z1_command_that_hangs_is_ended_with_all_its_children(tmp_path: Path) -> None:
     script = f"""
         trap '' TERM
         sh -c 'trap "" TERM; echo $$ > {tmp_path}/child; while :; do sleep 1; done' &
@@ -248,7 +248,7 @@ def test_command_that_listens_to_sigterm_may_tidy_up(tmp_path: Path) -> None:
     assert (tmp_path / "tidied").read_text() == "tidy\n"
 
 
-def test_daemon_that_keeps_the_pipe_open_is_not_waited_for(tmp_path: Path) -> None:
+def test_matrix_z1_daemon_that_keeps_the_pipe_open_is_not_waited_for(tmp_path: Path) -> None:
     script = f"sleep 600 & echo $! > {tmp_path}/daemon; echo done"
     result = run(write_hook(tmp_path, script), seconds=500)
     daemon = int((tmp_path / "daemon").read_text())
@@ -257,7 +257,7 @@ def test_daemon_that_keeps_the_pipe_open_is_not_waited_for(tmp_path: Path) -> No
     os.kill(daemon, signal.SIGKILL)
 
 
-def test_daemon_that_floods_the_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_matrix_z1_daemon_that_floods_the_pipe_is_not_waited_for(tmp_path: Path) -> None:
     script = f"yes & echo $! > {tmp_path}/daemon"
     result = run(write_hook(tmp_path, script), seconds=500)
     assert result.outcome is HookOutcome.OK
@@ -265,13 +265,13 @@ def test_daemon_that_floods_the_pipe_is_not_waited_for(tmp_path: Path) -> None:
     wait_until(lambda: not is_alive(daemon), "the daemon to meet the closed pipe")
 
 
-def test_command_that_closes_its_output_is_waited_for(tmp_path: Path) -> None:
+def test_matrix_z1_command_that_closes_its_output_is_waited_for(tmp_path: Path) -> None:
     script = f"exec >&- 2>&-; sleep 0.3; touch {tmp_path}/ended; exit 4"
     assert run(write_hook(tmp_path, script)).exit_code == 4
     assert (tmp_path / "ended").exists()
 
 
-def test_output_of_a_gigabyte_is_read_away_and_its_end_is_kept(tmp_path: Path) -> None:
+def test_matrix_z1_output_of_a_gigabyte_is_read_away_and_its_end_is_kept(tmp_path: Path) -> None:
     script = "head -c 1000000000 /dev/zero | tr '\\0' 'x'; echo the end"
     result = run(write_hook(tmp_path, script))
     assert result.outcome is HookOutcome.OK

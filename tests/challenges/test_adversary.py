@@ -79,7 +79,7 @@ def adversary(victim: Path, *targets: Path) -> Iterator[subprocess.Popen[bytes]]
             process.kill()
 
 
-def test_challenges_folder_never_leads_us_elsewhere(store: Store, victim: Path) -> None:
+def test_matrix_w7_challenges_folder_never_leads_us_elsewhere(store: Store, victim: Path) -> None:
     folder = store.path / "challenges" / NAME
     with adversary(victim, folder, folder / "acme-http-01.txt"):
         for _ in range(RUNS):
@@ -93,7 +93,7 @@ def test_challenges_folder_never_leads_us_elsewhere(store: Store, victim: Path) 
     assert is_untouched(victim)
 
 
-def test_document_root_never_leads_us_elsewhere(parts_folder: Path, victim: Path) -> None:
+def test_matrix_w7_document_root_never_leads_us_elsewhere(parts_folder: Path, victim: Path) -> None:
     root = parts_folder / "htdocs"
     root.mkdir()
     httpd = pwd.getpwnam("www-data")

@@ -244,7 +244,7 @@ def test_a_mistake_is_an_error_in_json_too(estate: Estate, mistake: Mistake) -> 
         assert words in told
 
 
-def test_many_mistakes_are_exit_1_and_all_other_domains_are_done(estate: Estate) -> None:
+def test_matrix_x5_many_mistakes_are_exit_1_and_all_other_domains_are_done(estate: Estate) -> None:
     for done in (estate.plain, estate.as_json):
         assert done.exit_code == 1
         assert_speaks_plainly(done)
@@ -319,7 +319,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
-def test_an_error_that_hides_domains_is_told_and_counts_while_all_others_are_done(
+def test_matrix_a2_an_error_that_hides_domains_is_told_and_counts_while_all_others_are_done(
     place: PlainSites, counting_ca: Pebble, broken: Broken
 ) -> None:
     file = place.write("broken", broken.text)
@@ -525,7 +525,7 @@ def test_a_name_that_is_served_but_not_managed_says_which_line_to_add(
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["plain", "json"])
 @pytest.mark.parametrize("command", ["scan", "enroll", "renew", "promote", "status"])
-def test_a_configuration_that_is_not_there_is_exit_2(
+def test_matrix_a1_a_configuration_that_is_not_there_is_exit_2(
     parts_folder: Path, command: str, as_json: bool
 ) -> None:
     place = PlainSites(parts_folder / "empty")
@@ -539,7 +539,7 @@ def test_a_configuration_that_is_not_there_is_exit_2(
 
 
 @pytest.mark.parametrize("what", ["missing", "a file", "a folder"])
-def test_a_beginning_of_the_wrong_kind_is_exit_2_with_its_path(
+def test_matrix_a1_a_beginning_of_the_wrong_kind_is_exit_2_with_its_path(
     parts_folder: Path, what: str
 ) -> None:
     place = PlainSites(parts_folder / "empty")
@@ -556,7 +556,7 @@ def test_a_beginning_of_the_wrong_kind_is_exit_2_with_its_path(
 
 
 @as_root
-def test_a_configuration_that_may_not_be_read_is_exit_2(parts_folder: Path) -> None:
+def test_matrix_a1_a_configuration_that_may_not_be_read_is_exit_2(parts_folder: Path) -> None:
     place = PlainSites(parts_folder / "secret")
     config = parts_folder / "secret.conf"
     config.write_text("")
@@ -724,7 +724,7 @@ def test_a_store_that_is_a_link_into_nowhere_is_exit_3(
 
 
 @as_root
-def test_a_file_system_that_is_read_only_is_exit_3_even_for_root(
+def test_matrix_w3_a_file_system_that_is_read_only_is_exit_3_even_for_root(
     place: PlainSites, counting_ca: Pebble
 ) -> None:
     place.write("zz-good", ssl_site(GOOD, settings_for(counting_ca)))
@@ -760,7 +760,7 @@ def _live_is_a_file(place: PlainSites, name: str) -> Path:
 
 
 @pytest.mark.parametrize("damage", [_live_is_a_link, _live_is_a_file], ids=["a link", "a file"])
-def test_a_damaged_folder_of_one_domain_fails_that_domain_alone(
+def test_matrix_p8_a_damaged_folder_of_one_domain_fails_that_domain_alone(
     place: PlainSites, counting_ca: Pebble, damage: Callable[[PlainSites, str], Path]
 ) -> None:
     place.write("zz-good", ssl_site(GOOD, settings_for(counting_ca)))
@@ -788,7 +788,9 @@ def test_a_damaged_folder_of_one_domain_fails_that_domain_alone(
     assert _outside(place) == outside, "links are never followed"
 
 
-def test_a_link_in_staging_is_never_followed(place: PlainSites, counting_ca: Pebble) -> None:
+def test_matrix_w7_a_link_in_staging_is_never_followed(
+    place: PlainSites, counting_ca: Pebble
+) -> None:
     place.write("zz-good", ssl_site(GOOD, settings_for(counting_ca)))
     assert place.run("enroll", GOOD).exit_code == 0
     outside = place.folder / "outside"
@@ -882,7 +884,7 @@ def test_a_dry_run_tells_a_mistake_without_writing(place: PlainSites, counting_c
 
 
 @pytest.mark.apache
-def test_the_others_are_served_whatever_is_wrong_with_one(
+def test_matrix_a2_x5_the_others_are_served_whatever_is_wrong_with_one(
     make_apache: Callable[..., Apache], counting_ca: Pebble
 ) -> None:
     bad = "MDExternalAccountBinding kid-9 c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0\n"

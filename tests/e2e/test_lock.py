@@ -99,7 +99,7 @@ def stuck_run(place: PlainSites, ca: Pebble) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("command", WRITERS)
-def test_a_second_run_is_exit_75_names_the_holder_and_does_nothing(
+def test_matrix_b1_a_second_run_is_exit_75_names_the_holder_and_does_nothing(
     place: PlainSites, counting_ca: Pebble, command: str
 ) -> None:
     place.write("new", ssl_site("new.example.org", settings_for(counting_ca)))
@@ -158,7 +158,9 @@ def test_a_holder_that_has_not_said_who_it_is_holds_the_lock_all_the_same(
     [("scan",), ("status",), ("status", LIVE), ("renew", "--all", "--dry-run")],
     ids=" ".join,
 )
-def test_what_only_reads_takes_no_lock(place: PlainSites, arguments: tuple[str, ...]) -> None:
+def test_matrix_x4_what_only_reads_takes_no_lock(
+    place: PlainSites, arguments: tuple[str, ...]
+) -> None:
     with held(place):
         done = place.run(*arguments)
     assert done.exit_code == 0, done.output
@@ -227,7 +229,7 @@ def test_a_run_at_work_is_named_with_its_own_process_id(
         assert first.poll() is None, "the first is still at work"
 
 
-def test_a_holder_that_was_killed_frees_the_lock_at_once(
+def test_matrix_b2_a_holder_that_was_killed_frees_the_lock_at_once(
     place: PlainSites, counting_ca: Pebble
 ) -> None:
     with stuck_run(place, counting_ca) as first:
@@ -241,7 +243,7 @@ def test_a_holder_that_was_killed_frees_the_lock_at_once(
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)
-def test_a_run_that_a_signal_ends_has_its_number_and_frees_the_lock(
+def test_matrix_x1_a_run_that_a_signal_ends_has_its_number_and_frees_the_lock(
     place: PlainSites, counting_ca: Pebble, ending: signal.Signals
 ) -> None:
     with stuck_run(place, counting_ca) as first:
@@ -252,7 +254,9 @@ def test_a_run_that_a_signal_ends_has_its_number_and_frees_the_lock(
         assert place.run("renew", "--all", "--lock-wait", "0").exit_code == 0
 
 
-def test_runs_that_meet_work_one_after_the_other(place: PlainSites, counting_ca: Pebble) -> None:
+def test_matrix_b1_runs_that_meet_work_one_after_the_other(
+    place: PlainSites, counting_ca: Pebble
+) -> None:
     names = [f"meeting-{number}.example.org" for number in range(3)]
     for name in names:
         place.write(name, ssl_site(name, settings_for(counting_ca)))

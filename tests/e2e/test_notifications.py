@@ -132,7 +132,7 @@ def test_a_veto_of_the_only_challenge_is_the_domains_failure(
     assert not list((apache.store / "challenges").glob("*/acme-http-01.txt"))
 
 
-def test_a_set_that_the_programs_will_not_hear_of_is_staged_and_told_of_again(
+def test_matrix_z2_a_set_that_the_programs_will_not_hear_of_is_staged_and_told_of_again(
     apache: Apache, message: Listener, notify: Listener
 ) -> None:
     notify.refuse("own")

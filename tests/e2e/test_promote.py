@@ -157,7 +157,9 @@ def test_a_promotion_is_one_reload_and_the_old_set_lies_in_the_archive(shop: Sho
     assert (again.exit_code, again.json["reload"]) == (0, "not-needed")
 
 
-def test_many_promoted_names_are_one_reload(make_apache: MakeApache, trusting_ca: Pebble) -> None:
+def test_matrix_r8_many_promoted_names_are_one_reload(
+    make_apache: MakeApache, trusting_ca: Pebble
+) -> None:
     names = [f"site{number}.example" for number in range(5)]
     sites = {name: managed_site(name) for name in names}
     apache = make_apache(sites=sites, main_extra=trusting_ca.directives()).start()
@@ -176,7 +178,7 @@ def test_many_promoted_names_are_one_reload(make_apache: MakeApache, trusting_ca
 # --- what is checked first ---------------------------------------------------------------------
 
 
-def test_a_broken_pair_of_another_vhost_lets_the_set_wait_until_it_is_mended(
+def test_matrix_r3_a_broken_pair_of_another_vhost_lets_the_set_wait_until_it_is_mended(
     shop: Shop, parts_folder: Path
 ) -> None:
     file = shop.apache.write_site("other", other_site(parts_folder, own_key=False))
@@ -214,7 +216,7 @@ def test_a_set_that_waits_is_told_on_stderr_with_the_line_to_blame(shop: Shop) -
 # --- an Apache that does not run ---------------------------------------------------------------
 
 
-def test_a_stopped_apache_gets_the_set_and_is_not_started(shop: Shop) -> None:
+def test_matrix_r1_a_stopped_apache_gets_the_set_and_is_not_started(shop: Shop) -> None:
     shop.apache.stop()
     done = shop.promote("--reload")
     assert (done.exit_code, done.json.get("reload")) == (0, "not-running"), done.output
@@ -231,7 +233,7 @@ def test_a_stopped_apache_gets_the_set_and_is_not_started(shop: Shop) -> None:
     [("sleep", 0), ("apache2", 3600)],
     ids=["another program", "an apache2 that is younger than the file"],
 )
-def test_a_stale_pid_file_gets_nobody_signalled(
+def test_matrix_r2_a_stale_pid_file_gets_nobody_signalled(
     shop: Shop, parts_folder: Path, program: str, age: int
 ) -> None:
     shop.apache.stop()
@@ -255,7 +257,7 @@ def test_a_stale_pid_file_gets_nobody_signalled(
 # --- live, but not served ----------------------------------------------------------------------
 
 
-def test_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_that_shows_the_old_one(
+def test_matrix_r7_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_that_shows_the_old_one(
     make_apache: MakeApache, trusting_ca: Pebble, parts_folder: Path
 ) -> None:
     # Beside mod_md's RSA certificate Apache takes up this one too, and clients prefer its kind.
@@ -291,7 +293,7 @@ def test_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_that_shows_th
     assert status_of(apache) == (True, 0)
 
 
-def test_a_promotion_without_reload_owes_one(shop: Shop) -> None:
+def test_matrix_r5_a_promotion_without_reload_owes_one(shop: Shop) -> None:
     with shop.reloaded(times=0):
         done = shop.promote()
     assert (done.exit_code, done.json.get("reload")) == (0, "not-requested")
@@ -321,7 +323,7 @@ def test_a_reload_command_replaces_the_signal(shop: Shop) -> None:
         expect_served(shop, shop.promote("--reload-command", command))
 
 
-def test_a_reload_command_that_fails_leaves_a_reload_owed(shop: Shop) -> None:
+def test_matrix_r6_a_reload_command_that_fails_leaves_a_reload_owed(shop: Shop) -> None:
     with shop.reloaded(times=0):
         done = shop.promote("--reload-command", "/bin/sh -c 'echo no way; exit 3'")
     assert (done.exit_code, done.json.get("reload")) == (4, "failed"), done.output
@@ -336,7 +338,7 @@ def test_a_reload_command_that_fails_leaves_a_reload_owed(shop: Shop) -> None:
     assert shop.served == shop.new
 
 
-def test_a_reload_command_that_is_not_there_lets_the_set_wait(shop: Shop) -> None:
+def test_matrix_r6_a_reload_command_that_is_not_there_lets_the_set_wait(shop: Shop) -> None:
     expect_waiting(shop, shop.promote("--reload-command", "/no/reload"), "no program /no/reload")
     with shop.reloaded(times=1):
         expect_served(shop, shop.promote("--reload"))
@@ -362,7 +364,7 @@ def expect_rolled_back(shop: Shop, done: Finished) -> None:
     wait_until(lambda: shop.served == shop.old, "Apache to serve the old set again")
 
 
-def test_an_apache_that_the_new_set_ends_is_started_again_with_the_old_one(
+def test_matrix_r4_an_apache_that_the_new_set_ends_is_started_again_with_the_old_one(
     make_apache: MakeApache, trusting_ca: Pebble
 ) -> None:
     # A security level under which OpenSSL takes RSA keys of 3072 bits and none of 2048: Apache's

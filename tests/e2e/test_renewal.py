@@ -192,7 +192,9 @@ def refusing(apache: Apache) -> Apache:
     return apache
 
 
-def test_one_refused_domain_is_one_clear_line_and_all_others_are_done(refusing: Apache) -> None:
+def test_matrix_x5_one_refused_domain_is_one_clear_line_and_all_others_are_done(
+    refusing: Apache,
+) -> None:
     done = run("renew", "--all", config=refusing.config)
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()

@@ -186,7 +186,7 @@ def test_missing_folder_of_sites_is_an_error(root: Path) -> None:
         load(sites=root / "nowhere")
 
 
-def test_broken_site_does_not_lose_the_others(root: Path) -> None:
+def test_matrix_a2_broken_site_does_not_lose_the_others(root: Path) -> None:
     sites = root / "sites-enabled"
     write(sites, "<VirtualHost *:443>\nServerName broken.example.org\n", name="a.conf")
     write(sites, SITE, name="b.conf")

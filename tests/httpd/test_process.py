@@ -122,7 +122,9 @@ def test_another_program_than_the_one_named_is_not_ours(
     assert find_running(pid_file, httpd=Path("/usr/sbin/apache2")) is None
 
 
-def test_a_pid_that_an_innocent_program_has_now_is_no_httpd(tmp_path: Path, start: Start) -> None:
+def test_matrix_r2_a_pid_that_an_innocent_program_has_now_is_no_httpd(
+    tmp_path: Path, start: Start
+) -> None:
     pid_file = write_pid(tmp_path, start("/bin/sleep", "600").pid)
 
     assert find_running(pid_file) is None

@@ -285,7 +285,7 @@ def test_a_reload_command_that_fails_is_told_with_its_words(
     assert result.detail.endswith("exit code 5: Unit httpd.service\\x1b[31m not found.")
 
 
-def test_a_reload_command_that_hangs_is_killed(apache: Apache) -> None:
+def test_matrix_r6_a_reload_command_that_hangs_is_killed(apache: Apache) -> None:
     with found(apache) as running:
         result = reload(running, command="sleep 600", limit_seconds=0.5)
 

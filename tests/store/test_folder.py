@@ -117,7 +117,9 @@ def test_write_of_the_longest_file_name_works(folder: Folder) -> None:
     assert folder.read("n" * 255, max_bytes=1) == b"x"
 
 
-def test_short_writes_are_continued(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrix_w2_short_writes_are_continued(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:7]))
     folder.write("record", bytes(range(100)), 0o600)
@@ -126,7 +128,7 @@ def test_short_writes_are_continued(folder: Folder, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("call", ["write", "fsync", "fchmod", "close", "rename"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_failed_write_keeps_the_old_file_and_removes_the_new_one(
+def test_matrix_w2_w4_failed_write_keeps_the_old_file_and_removes_the_new_one(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     folder.write("record", b"old", 0o600)

@@ -419,7 +419,7 @@ HOSTILE = [_link, _hard_link, _huge, _chain_is_a_fifo, _folder_is_a_link, _folde
 
 
 @pytest.mark.parametrize("damage", HOSTILE, ids=lambda damage: damage.__name__)
-def test_trap_in_staging_is_rubbish_and_is_never_taken(
+def test_matrix_w7_trap_in_staging_is_rubbish_and_is_never_taken(
     store: Store, damage: Callable[[Path], None]
 ) -> None:
     damage(put_staged(store, EC_PAIR))

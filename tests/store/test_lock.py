@@ -116,7 +116,7 @@ def test_waiting_run_tells_once_and_goes_on_when_the_holder_dies(store: Store) -
             assert told == ["another run"]
 
 
-def test_lock_file_that_was_replaced_while_it_was_locked_is_not_trusted(
+def test_matrix_b3_lock_file_that_was_replaced_while_it_was_locked_is_not_trusted(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = store.path / "mdconnector" / "run.lock"

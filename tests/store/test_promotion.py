@@ -142,7 +142,7 @@ def test_live_set_has_modes_and_records_as_mod_md_makes_them(store: Store) -> No
     assert b"BEGIN PRIVATE KEY" in (folder / EC_SPEC.privkey_name).read_bytes()
 
 
-def test_unknown_files_stay_beside_the_live_set(store: Store) -> None:
+def test_matrix_p6_unknown_files_stay_beside_the_live_set(store: Store) -> None:
     folder = put_set(store, "domains", NAME, OLD)
     (folder / "combined.pem").write_bytes(b"for haproxy")
     (folder / "combined.pem").chmod(0o640)
@@ -204,7 +204,7 @@ def test_discarding_never_touches_a_set_that_was_live(store: Store) -> None:
     assert set_in(store, "mdconnector", "work", "domains", NAME) == leaves(OLD)
 
 
-def test_nothing_is_swapped_while_another_holds_store_lock(
+def test_matrix_b4_nothing_is_swapped_while_another_holds_store_lock(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_set(store, "domains", NAME, OLD)
@@ -255,7 +255,7 @@ def test_set_is_on_the_disk_before_the_swap_and_the_swap_when_it_returns(store: 
     assert [{path for path in paths if NAME in path} for paths in seen] == [set()]
 
 
-def test_two_renames_do_where_folders_cannot_be_exchanged(store: Store) -> None:
+def test_matrix_p3_two_renames_do_where_folders_cannot_be_exchanged(store: Store) -> None:
     put_set(store, "domains", NAME, OLD)
     changes_of(lambda: promote(store), can_exchange=False)
     assert live(store) == leaves(NEW)
@@ -270,7 +270,7 @@ def test_two_renames_do_where_folders_cannot_be_exchanged(store: Store) -> None:
         pytest.param(lambda path: path.write_bytes(b"x"), id="file"),
     ],
 )
-def test_live_folder_that_is_none_stops_the_promotion(store: Store, make: object) -> None:
+def test_matrix_p8_live_folder_that_is_none_stops_the_promotion(store: Store, make: object) -> None:
     store.make_group("domains").close()
     path = store.path / "domains" / NAME
     make(path)  # type: ignore[operator] # a table of functions
@@ -281,7 +281,7 @@ def test_live_folder_that_is_none_stops_the_promotion(store: Store, make: object
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change owners")
-def test_live_folder_of_another_owner_stops_the_promotion(store: Store) -> None:
+def test_matrix_p8_live_folder_of_another_owner_stops_the_promotion(store: Store) -> None:
     os.chown(put_set(store, "domains", NAME, OLD), 33, 33)
     with pytest.raises(StoreError, match="uid 33"):
         prepared(store)
@@ -304,7 +304,7 @@ def test_archive_takes_the_lowest_free_number(store: Store) -> None:
     assert archived(store)[f"{NAME}.2"] == leaves(OLD)
 
 
-def test_archive_keeps_the_five_newest_by_date_not_by_number(store: Store) -> None:
+def test_matrix_q1_archive_keeps_the_five_newest_by_date_not_by_number(store: Store) -> None:
     put_set(store, "domains", NAME, OLD)
     sets = {f"{NAME}.{n}": aged(days) for n, days in enumerate((100, 300, 90, 80, 200), start=1)}
     for name, pair in sets.items():
@@ -332,7 +332,7 @@ def test_sets_without_a_chain_leave_the_archive_first(store: Store) -> None:
     assert len(names) == 5
 
 
-def test_newest_good_set_never_leaves_the_archive(store: Store) -> None:
+def test_matrix_q1_newest_good_set_never_leaves_the_archive(store: Store) -> None:
     put_set(store, "domains", NAME, OLD)
     put_set(store, "archive", f"{NAME}.1", aged(300))
     for number in range(2, 8):
@@ -368,7 +368,7 @@ def test_archives_of_other_domains_are_left_alone(store: Store) -> None:
     assert len(list((store.path / "archive").iterdir())) == 9
 
 
-def test_archive_that_cannot_be_written_does_not_undo_the_promotion(store: Store) -> None:
+def test_matrix_q1_archive_that_cannot_be_written_does_not_undo_the_promotion(store: Store) -> None:
     put_set(store, "domains", NAME, OLD)
     prepared(store)
     swapped(store)
@@ -492,7 +492,9 @@ def test_newest_refused_set_that_still_serves_is_offered(store: Store) -> None:
     assert [one.facts.not_before for one in found] == [NOW - 2 * DAY]
 
 
-def test_folder_that_mod_md_makes_between_the_two_renames_is_set_aside(store: Store) -> None:
+def test_matrix_p6_folder_that_mod_md_makes_between_the_two_renames_is_set_aside(
+    store: Store,
+) -> None:
     put_set(store, "domains", NAME, OLD)
     prepared(store)
     real = folders._renameat2

@@ -98,7 +98,7 @@ def test_story_ends_as_it_should_when_nothing_happens(room: Path, story: Story) 
 
 
 @stories
-def test_killed_run_is_mended_by_the_next(room: Path, story: Story) -> None:
+def test_matrix_w1_p1_killed_run_is_mended_by_the_next(room: Path, story: Story) -> None:
     start = given(room, story)
     keys = keys_that_must_survive(start, story)
     total = changes_in(copy_of(start), story.act, story)
@@ -141,7 +141,7 @@ def test_killed_run_can_be_repeated_to_its_end(room: Path, story: Story) -> None
     ],
     ids=lambda story: story.given.__name__,
 )
-def test_killed_recovery_is_mended_by_the_next(room: Path, story: Story) -> None:
+def test_matrix_p1_killed_recovery_is_mended_by_the_next(room: Path, story: Story) -> None:
     start = given(room, story)
     keys = keys_that_must_survive(start, story)
     total = changes_in(copy_of(start), story.act, story)
@@ -166,7 +166,7 @@ def test_killed_recovery_is_mended_by_the_next(room: Path, story: Story) -> None
         pytest.param(errno.EIO, False, id="broken-disk"),
     ],
 )
-def test_failing_disk_is_a_store_error_and_tears_nothing(
+def test_matrix_w2_q1_failing_disk_is_a_store_error_and_tears_nothing(
     room: Path, story: Story, error: int, lasting: bool
 ) -> None:
     start = given(room, story)
@@ -291,7 +291,7 @@ def test_set_of_a_domain_that_is_no_longer_configured_is_finished_too(store: Sto
     assert live(store) == leaves(NEW)
 
 
-def test_set_between_two_renames_is_found(store: Store) -> None:
+def test_matrix_p3_set_between_two_renames_is_found(store: Store) -> None:
     put_work(store, "outgoing", OLD)
     put_work(store, "domains", NEW)
     recover(store, [DOMAIN], NOW)
@@ -370,7 +370,7 @@ def test_staging_that_holds_another_set_is_kept(store: Store) -> None:
         ),
     ],
 )
-def test_damaged_live_set_is_repaired_from_the_best_archived_one(
+def test_matrix_p9_damaged_live_set_is_repaired_from_the_best_archived_one(
     store: Store, harm: Callable[[Path], object]
 ) -> None:
     harm(put_set(store, "domains", NAME, NEW))

@@ -304,7 +304,9 @@ def test_root_leaves_what_it_makes_to_the_stores_owner(parts_folder: Path) -> No
     assert {entry.stat().st_uid for entry in (path, *path.rglob("*"))} == {SOMEBODY}
 
 
-def test_part_on_another_file_system_is_unsafe(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matrix_p4_part_on_another_file_system_is_unsafe(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_store(path).close()
     devices = iter([1, 1, 2])
     original = os.fstat

@@ -10,7 +10,7 @@ from tests.torture.slices import a_control, a_slice
 pytestmark = pytest.mark.apache
 
 
-def test_promotions_of_twenty_sets_beside_reloads_end_no_httpd() -> None:
+def test_matrix_p7_promotions_of_twenty_sets_beside_reloads_end_no_httpd() -> None:
     tally = a_slice(FOREIGN_RELOADS, 4)
     assert tally.counts["reloads by somebody else"] > 0
     assert tally.counts["sets that we made live"] > 0

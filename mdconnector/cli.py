@@ -641,6 +641,7 @@ def main() -> NoReturn:
     # Killed by a signal is an end like any other: the next run takes up what this one left.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o077)
+    output.open_standard_streams()
     arguments = sys.argv[1:]
     try:
         code = program.main(arguments, prog_name="mdconnector", standalone_mode=False)

@@ -71,6 +71,11 @@ class Notifier:
         self._now = now
 
     @property
+    def has_programs(self) -> bool:
+        """Say whether anybody hears what is told."""
+        return self._programs.notify is not None or self._programs.message is not None
+
+    @property
     def told(self) -> Mapping[str, datetime]:
         """What was told and when, to be remembered."""
         return MappingProxyType(dict(self._told))

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -48,7 +49,7 @@ from mdconnector.renewal import (
 from mdconnector.steps import Phase, Step, Steps, unheard
 from mdconnector.stock import describe_keys, local_time
 from mdconnector.store.accounts import find_accounts
-from mdconnector.store.attempts import AttemptRecord, Run, save_attempt
+from mdconnector.store.attempts import AttemptRecord, Run, UntoldRenewal, save_attempt
 from mdconnector.store.live import issuing_ca
 from mdconnector.store.tree import Store
 
@@ -318,6 +319,7 @@ def _conclude(
         case Complete():
             outcome, record = _completed(job, ending, now)
             notifier.begin_set()
+            _note_untold(job, record, store, notifier, now)
             veto = notifier.tell(RENEWED)
             if veto:
                 untold = untold_renewal(None, veto, retry_delay=configuration.retry_delay, now=now)
@@ -340,6 +342,22 @@ def _conclude(
     except MdConnectorError as error:
         return replace(outcome, detail=f"{outcome.detail}; and it could not be noted: {error}")
     return outcome
+
+
+def _note_untold(
+    job: Job, record: AttemptRecord, store: Store, notifier: Notifier, now: datetime
+) -> None:
+    """Remember that programs are to hear of a set, lest a run is killed meanwhile."""
+    if not notifier.has_programs:
+        return
+    untold = UntoldRenewal(0, now, "the run ended while they were told")
+    # where this cannot be noted, neither can the outcome, which tells of it
+    with suppress(StoreError):
+        save_attempt(
+            store,
+            job.stock.domain.name,
+            replace(record, messages=notifier.told, untold=untold),
+        )
 
 
 def _completed(job: Job, ending: Complete, now: datetime) -> tuple[OrderOutcome, AttemptRecord]:

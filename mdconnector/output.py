@@ -1,6 +1,7 @@
 """Where results, errors and remarks go: stdout, stderr, and the system's log.
 
 Rules: stdout carries the result, stderr everything else; a reader that has gone away is no error.
+What was done is done, so an output that cannot be written changes no exit code: stderr tells of it.
 What renders them is imported when there is something to render.
 """
 
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
     from mdconnector.report import Style
     from mdconnector.steps import Step
     from mdconnector.terminal.progress import Board
+
+
+def open_standard_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr, into nowhere.
+
+    Else a file of the store could become stdout, and a library's remark be written into it.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def finish(result: Result, options: Mapping[str, Any], *, as_json: bool) -> NoReturn:
@@ -184,13 +200,16 @@ class CurrentStderr:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Write at once what is to be read at once."""
+    """Write at once what is to be read at once; what the encoding lacks is written as an escape."""
+    encoding = stream.encoding or "utf-8"
     try:
-        stream.write(text)
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
-    except BrokenPipeError:
-        # The reader has gone; what was done is done, and the exit code still tells it.
+    except OSError as error:
+        # what is left in the buffer is for nobody, and must not fail again when the command ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            write(sys.stderr, f"mdconnector: the result cannot be written: {error.strerror}\n")
 
 
 def _style(options: Mapping[str, Any], *, as_json: bool) -> Style:
@@ -236,4 +255,5 @@ def _journal(lines: Sequence[str]) -> None:
     run_id = secrets.token_hex(4)
     syslog.openlog("mdconnector", syslog.LOG_PID, syslog.LOG_DAEMON)
     for line in lines:
-        syslog.syslog(syslog.LOG_NOTICE, f"[{run_id}] {line}")
+        told = line.encode("utf-8", "backslashreplace").decode()
+        syslog.syslog(syslog.LOG_NOTICE, f"[{run_id}] {told}")

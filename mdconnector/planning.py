@@ -80,10 +80,11 @@ def plan(
 ) -> Job | OrderOutcome:
     """Decide about one domain. `watchdog_since` is since when mod_md itself is at work on it."""
     domain, command = stock.domain, options.command
-    if stock.trouble is not None:
-        return in_trouble(stock, stock.trouble)
+    # first, because a name that is none is never looked up in the store, and that is its trouble
     if domain.faults:
         return _faulty(stock, domain.faults)
+    if stock.trouble is not None:
+        return in_trouble(stock, stock.trouble)
     if domain.renewed_by is None:
         return _skipped(
             stock, "it has static files (MDCertificateFile) and its mode is not 'always'"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mdconnector.errors import LockedError, StoreError
+from mdconnector.errors import LockedError, StoreError, UnsafeStoreError
 from mdconnector.printable import printable
 
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ def _lock_both_ways(fd: int, path: str) -> bool:
     return True
 
 
-def _cannot_be_locked(error: OSError, path: str) -> StoreError:
-    return StoreError(
+def _cannot_be_locked(error: OSError, path: str) -> UnsafeStoreError:
+    return UnsafeStoreError(
         f"cannot be locked: {error.strerror}",
         path=path,
         hint="the file system of the store must know flock; a local one does, NFS with its lockd",

@@ -112,7 +112,8 @@ def damaged(folder: Folder, name: str, why: object) -> DamagedNoteError:
 
 def write_note(folder: Folder, name: str, members: Mapping[str, object]) -> None:
     """Write one of our JSON files; durable when it returns."""
-    content = json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
+    # in ASCII, because a name out of a file may hold bytes that are no UTF-8
+    content = json.dumps(members, indent=2).encode() + b"\n"
     folder.write(name, content, NOTE_MODE)
     folder.sync()
 

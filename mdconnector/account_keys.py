@@ -155,15 +155,20 @@ def deactivate(desk: Desk, folder: AccountFolder) -> AccountOutcome:
 # --- recover -------------------------------------------------------------------------------------
 
 
-def recover_folder(desk: Desk, folder: AccountFolder) -> AccountOutcome:
-    """Find out whose account a stored key is, and write its account.json anew."""
+def recover_folder(
+    desk: Desk, folder: AccountFolder, users: Sequence[ManagedDomain]
+) -> AccountOutcome:
+    """Find out whose account a stored key is, and write its account.json anew.
+
+    One whose CA and binding are lost too is stored for the domains that are to use it.
+    """
     outcome = stored_outcome(desk.store, folder, desk.domains, desk.now)
 
     def work() -> AccountOutcome:
         if folder.key is None or not isinstance(folder.key, rsa.RSAPrivateKey):
             raise folder.fault or StoreError("it is no folder of an account", path=folder.id)
         known = folder.account
-        urls = [known.ca_url] if known else _ca_urls(desk, folder.id)
+        urls = [known.ca_url] if known else _ca_urls(users, folder.id)
         if not urls:
             raise ConfigurationError(
                 f"no managed domain uses a CA that {folder.id} may be an account of",
@@ -173,7 +178,7 @@ def recover_folder(desk: Desk, folder: AccountFolder) -> AccountOutcome:
         if known:
             bound = ExternalAccount(known.eab_kid, known.eab_hmac or "") if known.eab_kid else None
         else:
-            bound = _binding(desk.domains, ca_url)
+            bound = _binding(users, ca_url)
         account = _stored(folder.id, ca_url, found, bound)
         if known:
             account = replace(account, agreement=known.agreement)
@@ -205,9 +210,9 @@ def recover_registration(desk: Desk, pending: PendingRegistration) -> AccountOut
     return _with_error(desk, outcome, work)
 
 
-def _ca_urls(desk: Desk, account_id: str) -> list[str]:
-    """Return the CAs of all domains whose accounts are called like this one."""
-    urls = dict.fromkeys(url for domain in desk.domains for url in domain.effective_ca_urls)
+def _ca_urls(users: Sequence[ManagedDomain], account_id: str) -> list[str]:
+    """Return the domains' CAs whose accounts are called like this one."""
+    urls = dict.fromkeys(url for domain in users for url in domain.effective_ca_urls)
     return [url for url in urls if account_id.startswith(account_prefix(url))]
 
 

@@ -419,6 +419,13 @@ def revoke(name: str, **arguments: Any) -> None:
     output.finish(result, arguments, as_json=arguments["as_json"])
 
 
+_FOR = click.option(
+    "--for",
+    "for_name",
+    metavar="NAME",
+    shell_complete=_complete_name,
+    help="The managed domain that is to use it.",
+)
 _ID = click.argument("account_id", metavar="ID")
 _IDS = click.argument("ids", metavar="[ID]...", nargs=-1)
 
@@ -540,6 +547,7 @@ def account_deactivate(account_id: str, **options: Any) -> None:
 
 @account.command("recover", context_settings=HELP)
 @_IDS
+@_FOR
 @_LOCK_WAIT
 @_JSON
 @_takes_global_options
@@ -553,13 +561,15 @@ def account_recover(ids: tuple[str, ...], **options: Any) -> None:
     """
     from mdconnector.commands.account import recover_accounts
 
-    run = recover_accounts(_loader(options)(), ids, lock=_lock(options), clock=_now)
+    run = recover_accounts(
+        _loader(options)(), ids, for_name=options["for_name"], lock=_lock(options), clock=_now
+    )
     _finish_account(run, options)
 
 
 @account.command("import", context_settings=HELP)
 @click.argument("path", metavar="PATH", type=_PATH)
-@click.option("--for", "for_name", metavar="NAME", help="The managed domain that is to use it.")
+@_FOR
 @click.option(
     "--change-key",
     "changes_key",

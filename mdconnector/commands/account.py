@@ -99,19 +99,25 @@ def deactivate_account(
 
 
 def recover_accounts(
-    configuration: Configuration, ids: Sequence[str], *, lock: Lock, clock: Clock
+    configuration: Configuration,
+    ids: Sequence[str],
+    *,
+    for_name: str | None,
+    lock: Lock,
+    clock: Clock,
 ) -> AccountRun:
     """Find the accounts of keys whose account.json is lost, or not valid, and of those named."""
+    users = select(configuration, [for_name] if for_name else [])
     with _at_work(configuration, lock, clock, "account recover") as desk:
         from mdconnector.account_keys import recover_folder, recover_registration
 
         if ids:
             folders = tuple(_folder(desk.store, one) for one in ids)
             return AccountRun(
-                AccountAction.RECOVER, tuple(recover_folder(desk, one) for one in folders)
+                AccountAction.RECOVER, tuple(recover_folder(desk, one, users) for one in folders)
             )
         outcomes = [
-            recover_folder(desk, one) for one in account_folders(desk.store) if _is_lost(one)
+            recover_folder(desk, one, users) for one in account_folders(desk.store) if _is_lost(one)
         ]
         outcomes += [recover_registration(desk, one) for one in pending_registrations(desk.store)]
         return AccountRun(AccountAction.RECOVER, tuple(outcomes))

@@ -349,6 +349,19 @@ def test_recover_finds_the_account_of_a_key_and_registers_nothing(
     assert "nothing to recover" in sites.here("account", "recover").stdout
 
 
+def test_recover_asks_for_the_domain_where_several_bindings_could_be_meant(
+    sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    other = f"kid-2 {proxy.pebble.eab_keys['kid-2']}"
+    sites.add("second.example.org", {"MDExternalAccountBinding": other})
+    (sites.store / "accounts" / ID / "account.json").unlink()
+    done = sites.here("account", "recover")
+    assert done.exit_code == 1
+    assert "several bindings" in done.stderr
+    done = sites.here("account", "recover", "--for", "second.example.org", "--json")
+    assert (done.exit_code, entry(done)["domains"]) == (0, ["second.example.org"]), done.output
+
+
 def test_recover_makes_an_account_valid_that_was_marked_unknown(
     sites: SitesBehindProxy, proxy: FaultingProxy
 ) -> None:

@@ -45,6 +45,8 @@ STYLES = {
     State.VALID: "green",
 }
 SHOWN_NOTES = 20
+SHOWN_DOMAINS = 500
+"""nobody reads more on a terminal, and rich would take seconds for them"""
 LONGEST_BAR = 40
 SHORTEST_BAR = 10
 
@@ -131,23 +133,18 @@ def signs_for(console: Console) -> Signs:
 
 def bar(one: Lifetime, now: datetime, width: int, signs: Signs, style: str) -> Text:
     """Draw a certificate's life: what is gone, now, and when it is renewed and warned about."""
-    ends = [_cell(moment, one, width) for moment in (one.renew_at, one.warn_at)]
-    at = _cell(now, one, width)
-    text = Text()
-    for cell in range(width):
-        if now >= one.not_after and cell == width - 1:
-            text.append(signs.over, style)
-        elif cell == at:
-            text.append(signs.now, style)
-        elif cell < at:
-            text.append(signs.gone, style)
-        elif cell >= ends[1]:
-            text.append(signs.warning, "yellow")
-        elif cell >= ends[0]:
-            text.append(signs.renewal, "cyan")
-        else:
-            text.append(signs.ahead, "dim")
-    return text
+    renewal, warning = (_cell(moment, one, width) for moment in (one.renew_at, one.warn_at))
+    is_over = now >= one.not_after
+    at = width - 1 if is_over else _cell(now, one, width)
+    ahead = max(renewal, at + 1)
+    last = max(warning, ahead)
+    return Text.assemble(
+        (signs.gone * at, style),
+        (signs.over if is_over else signs.now, style),
+        (signs.ahead * (ahead - at - 1), "dim"),
+        (signs.renewal * (last - ahead), "cyan"),
+        (signs.warning * (width - last), "yellow"),
+    )
 
 
 def _cell(moment: datetime, one: Lifetime, width: int) -> int:
@@ -187,7 +184,8 @@ _COLUMNS = (_NAME, _STATE, _LIFE, _LEFT, _RENEWED, _UNTIL, _KEYS, _ISSUER)
 
 def _overview(result: StatusResult, width: int, signs: Signs) -> Group:
     shown = [column for column in _COLUMNS if width >= column.from_width]
-    cells = [_cells(domain, result.now, signs) for domain in result.domains]
+    domains = result.domains[:SHOWN_DOMAINS]
+    cells = [_cells(domain, result.now, signs) for domain in domains]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in shown:
         table.add_column(
@@ -196,13 +194,16 @@ def _overview(result: StatusResult, width: int, signs: Signs) -> Group:
             overflow="fold",
         )
     length = _bar_length(cells, shown, width)
-    for domain, row in zip(result.domains, cells, strict=True):
+    for domain, row in zip(domains, cells, strict=True):
         bars = [
             bar(one, result.now, length, signs, STYLES[domain.state]) for one in domain.lifetimes
         ]
         row[_LIFE.heading] = Text("\n").join(bars) if bars else Text("-", style="dim")
         table.add_row(*(row[column.heading] for column in shown))
-    parts: list[RenderableType] = [table, Text(), _counts(result, width, signs)]
+    parts: list[RenderableType] = [table]
+    if left_out := len(result.domains) - len(domains):
+        parts.append(Text(f"and {left_out} less urgent; all: mdconnector status | less", "dim"))
+    parts += [Text(), _counts(result, width, signs)]
     parts += [_legend(signs)] if _LIFE in shown else []
     notes = list(_notes(result, signs))
     return Group(*parts, *([Text(), *notes] if notes else []))

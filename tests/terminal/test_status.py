@@ -17,7 +17,15 @@ from rich.console import Console
 
 from mdconnector.outcomes import StatusResult
 from mdconnector.renewal import State
-from mdconnector.terminal.status import ASCII, SHOWN_NOTES, STYLES, UNICODE, bar, show_status
+from mdconnector.terminal.status import (
+    ASCII,
+    SHOWN_DOMAINS,
+    SHOWN_NOTES,
+    STYLES,
+    UNICODE,
+    bar,
+    show_status,
+)
 from tests.standings import (
     ALL,
     ALONE,
@@ -181,6 +189,14 @@ def test_a_valid_certificate_that_is_not_served_has_a_sign_below() -> None:
 def test_a_thousand_sentences_are_cut_short() -> None:
     many = tuple(replace(FAILING, name=f"n{number}.example") for number in range(SHOWN_NOTES + 5))
     assert "\nand 5 more; see 'mdconnector status NAME'" in plain(StatusResult(many, NOW), 100)
+
+
+def test_of_very_many_domains_the_most_urgent_are_shown() -> None:
+    many = tuple(standing(f"n{number}.example") for number in range(SHOWN_DOMAINS + 3))
+    text = plain(StatusResult((FAILING, *many), NOW), 100)
+    assert text.count(" ✓ valid ") == SHOWN_DOMAINS - 1
+    assert "\nand 4 less urgent; all: mdconnector status | less\n" in text
+    assert f"✓ {SHOWN_DOMAINS + 3} valid" in text
 
 
 def test_foreign_text_is_no_markup() -> None:

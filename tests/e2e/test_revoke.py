@@ -23,6 +23,7 @@ from tests.parts import DropAfter, FaultingProxy, Rule
 pytestmark = pytest.mark.pebble
 
 REVOKE = "^/revoke-cert$"
+NOBODY = 65534
 
 
 def at_ca(proxy: FaultingProxy, serial: str) -> dict[str, Any]:
@@ -339,3 +340,18 @@ def test_beside_another_run_nothing_is_done(
         done = live.here(*words, "--lock-wait", "0", "--json")
     assert (done.exit_code, done.json["error"]["type"]) == (75, "locked")
     assert proxy.requests == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+@pytest.mark.parametrize(
+    "words", [("revoke", PROVEN, "--yes"), ("account", "recover", "ACME-localhost-0000")]
+)
+def test_another_user_than_the_stores_owner_is_refused_before_any_request(
+    live: SitesBehindProxy, proxy: FaultingProxy, words: tuple[str, ...]
+) -> None:
+    proxy.expect()
+    before = snapshot(live.store)
+    done = live.run(*words, "--json", user=NOBODY)
+    assert (done.exit_code, done.json["error"]["type"]) == (3, "unsafe-store"), done.output
+    assert proxy.requests == []
+    assert snapshot(live.store) == before

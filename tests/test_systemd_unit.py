@@ -99,6 +99,24 @@ def test_a_changed_site_starts_the_service() -> None:
     assert values("mdconnector.path", "Unit") == ["mdconnector.service"]
 
 
+def test_the_service_is_kept_from_what_it_never_needs() -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("apt-get install systemd")
+    service = UNITS / "mdconnector.service"
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--threshold=60", "--no-pager", service],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+    kept = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETUID CAP_SETGID CAP_SYS_PTRACE"
+    given = " ".join(values("mdconnector.service", "CapabilityBoundingSet"))
+    assert set(kept.split()) <= set(given.split()), "it writes for others and signals Apache"
+
+
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:

@@ -75,16 +75,36 @@ def _complete_name(
     del parameter
     from mdconnector.commands.loading import load
 
-    before: dict[str, Any] = context.parent.params if context.parent else {}
-    places = {
-        name: context.params.get(name) or before.get(name)
-        for name in ("config", "sites", "store", "httpd")
-    }
     try:
-        domains = load(**places).domains
+        domains = load(**_places_in(context)).domains
     except MdConnectorError:
         return []
     return [domain.name for domain in domains if domain.name.startswith(incomplete)]
+
+
+def _complete_account(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the ids of stored accounts that begin so; none where reading them fails."""
+    del parameter
+    from mdconnector.commands.account import stored_ids
+    from mdconnector.commands.loading import load
+
+    try:
+        ids = stored_ids(load(**_places_in(context)))
+    except MdConnectorError:
+        return []
+    return [one for one in ids if one.startswith(incomplete)]
+
+
+def _places_in(context: click.Context) -> dict[str, Any]:
+    """Return what the global options say, before and after the subcommand."""
+    places: dict[str, Any] = dict.fromkeys(("config", "sites", "store", "httpd"))
+    level: click.Context | None = context
+    while level is not None:
+        places = {name: value or level.params.get(name) for name, value in places.items()}
+        level = level.parent
+    return places
 
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -426,8 +446,8 @@ _FOR = click.option(
     shell_complete=_complete_name,
     help="The managed domain that is to use it.",
 )
-_ID = click.argument("account_id", metavar="ID")
-_IDS = click.argument("ids", metavar="[ID]...", nargs=-1)
+_ID = click.argument("account_id", metavar="ID", shell_complete=_complete_account)
+_IDS = click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=_complete_account)
 
 
 @program.group(context_settings=HELP, invoke_without_command=True)

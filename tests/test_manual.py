@@ -136,7 +136,7 @@ def test_man_prints_it_without_a_warning(pages: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The command in the PATH, and a site for it to read."""
+    """The command in the PATH, and sites and an account for it to read."""
     folder = tmp_path_factory.mktemp("shell")
     command = folder / "mdconnector"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m mdconnector "$@"\n')
@@ -145,6 +145,7 @@ def shell_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     sites.mkdir()
     for name in ("shop.example.org", "api.example.org"):
         (sites / f"{name}.conf").write_text(SITE.format(name=name))
+    (folder / "md" / "accounts" / "ACME-ca.example-0000").mkdir(parents=True)
     return {
         "PATH": f"{folder}:{os.defpath}",
         "PYTHONPATH": str(CLONE),
@@ -160,6 +161,7 @@ _COMPLETIONS = [
     ("mdconnector promote --reload", {"--reload", "--reload-command"}),
     ("mdconnector renew sh", {"shop.example.org"}),
     ("mdconnector renew ", {"shop.example.org", "api.example.org"}),
+    ("mdconnector account show ACME-", {"ACME-ca.example-0000"}),
 ]
 _IN_BASH = r"""
 source "$1"; line=$2; mdconnector_words() { COMP_WORDS=($line); }; mdconnector_words

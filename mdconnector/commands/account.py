@@ -41,6 +41,12 @@ class Lock:
     say: Say
 
 
+def stored_ids(configuration: Configuration) -> tuple[str, ...]:
+    """Return the ids of all stored accounts."""
+    with open_store(configuration, read_only=True) as store:
+        return account_ids(store) if store else ()
+
+
 def list_accounts(configuration: Configuration, clock: Clock) -> AccountRun:
     """Return what the store knows of every account."""
     with open_store(configuration, read_only=True) as store:

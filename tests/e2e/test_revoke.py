@@ -9,6 +9,7 @@ import pty
 import select
 import subprocess
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ import pytest
 from mdconnector.certificates import RevocationReason
 from mdconnector.cli import _REASONS
 from tests.e2e.behind_proxy import PROVEN, SitesBehindProxy, problem
-from tests.e2e.command import COMMAND, Finished, clean_environment
+from tests.e2e.command import COMMAND, Finished, clean_environment, run
+from tests.e2e.estate import managed_site, served_leaf
 from tests.e2e.snapshot import snapshot
-from tests.parts import DropAfter, FaultingProxy, Rule
+from tests.parts import Apache, DropAfter, FaultingProxy, Pebble, Rule
 
 pytestmark = pytest.mark.pebble
 
@@ -98,10 +100,14 @@ def test_a_certificate_that_is_revoked_already_is_success(
     live: SitesBehindProxy, proxy: FaultingProxy
 ) -> None:
     assert live.here("revoke", PROVEN, "--yes").exit_code == 0
+    # as if the run had been killed before it could note it
+    (live.store / "mdconnector" / "attempts" / f"{PROVEN}.json").unlink()
+    assert live.here("renew", "--all", "--json").domain(PROVEN)["outcome"] == "current"
     again = live.here("revoke", PROVEN, "--yes")
     assert again.exit_code == 0
     assert "was revoked before" in again.stdout
     assert proxy.count(REVOKE) == 2
+    assert live.here("renew", "--all", "--json").domain(PROVEN)["reasons"] == ["revoked"]
 
 
 def test_a_lost_answer_is_no_failure(live: SitesBehindProxy, proxy: FaultingProxy) -> None:
@@ -355,3 +361,28 @@ def test_another_user_than_the_stores_owner_is_refused_before_any_request(
     assert (done.exit_code, done.json["error"]["type"]) == (3, "unsafe-store"), done.output
     assert proxy.requests == []
     assert snapshot(live.store) == before
+
+
+@pytest.mark.apache
+def test_a_revoked_certificate_is_replaced_in_a_running_apache(
+    make_apache: Callable[..., Apache], counting_ca: Pebble
+) -> None:
+    name = "revoked.example"
+    apache = make_apache(sites={"a": managed_site(name)}, main_extra=counting_ca.directives())
+    assert run("renew", name, config=apache.config).exit_code == 0
+    assert run("promote", name, config=apache.config).exit_code == 0
+    with apache:
+        old = served_leaf(apache, name)
+        done = run("revoke", name, "--reason", "keyCompromise", "--yes", config=apache.config)
+        assert done.exit_code == 0, done.output
+        assert run("renew", "--all", config=apache.config).exit_code == 0
+        done = run("promote", "--all", "--reload", "--json", config=apache.config)
+        assert (done.exit_code, done.domain(name)["served"]) == (0, "new"), done.output
+        new = served_leaf(apache, name)
+    assert new.serial_number != old.serial_number
+    assert new.public_key() != old.public_key()
+    statuses = [
+        json.loads(counting_ca.management(f"/cert-status-by-serial/{one.serial_number:x}"))
+        for one in (old, new)
+    ]
+    assert [one["Status"] for one in statuses] == ["Revoked", "Valid"]

@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.command import run
 from tests.e2e.estate import managed_site
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
+from tests.e2e.pseudo_terminal import run_on_a_terminal
 from tests.parts import Apache, Pebble
 
 MakeApache = Callable[..., Apache]
@@ -295,6 +296,59 @@ def test_apache_is_asked_what_it_serves(make_apache: MakeApache, trusting_ca: Pe
     plain = run("status", NAME, config=apache.config).stdout
     assert "served  Apache serves it (asked just now)" in plain
     assert ", as in the store" in plain
+
+
+# --- on a terminal -------------------------------------------------------------------------------
+
+COLOUR = re.compile(r"\x1b\[(\d+;)*[39][0-7](;\d+)*m")
+
+
+def on_a_terminal(sites: PlainSites, *words: str, **environment: str) -> str:
+    code, told = run_on_a_terminal("status", *words, "--sites", str(sites.sites), **environment)
+    assert code == 0, told
+    return told
+
+
+@pytest.mark.pebble
+def test_on_a_terminal_there_are_bars_signs_and_colours(live: PlainSites) -> None:
+    told = on_a_terminal(live)
+    assert "\u2713 valid" in told
+    assert "\u25cf" in told
+    assert COLOUR.search(told)
+
+
+@pytest.mark.pebble
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [(("--no-color",), {}), ((), {"NO_COLOR": "1"})],
+    ids=["--no-color", "NO_COLOR"],
+)
+def test_colours_can_be_left_out(
+    live: PlainSites, words: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    told = on_a_terminal(live, *words, **environment)
+    assert "\u2713 valid" in told
+    assert not COLOUR.search(told)
+
+
+def test_a_dumb_terminal_gets_the_lines_of_a_pipe(missing: PlainSites) -> None:
+    told = on_a_terminal(missing, TERM="dumb")
+    assert told.replace("\r\n", "\n") == missing.run("status").stdout
+
+
+def test_a_terminal_without_unicode_gets_ascii(missing: PlainSites) -> None:
+    told = on_a_terminal(missing, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+    assert told.isascii()
+    assert "x missing" in told
+
+
+@pytest.mark.parametrize("words", [("--check",), ("--prometheus",), ("--json",)])
+def test_what_machines_read_is_the_same_on_a_terminal(
+    missing: PlainSites, words: tuple[str, ...]
+) -> None:
+    _, told = run_on_a_terminal("status", *words, "--sites", str(missing.sites))
+    assert "\x1b" not in told
+    assert len(told.splitlines()) == len(missing.run("status", *words).stdout.splitlines())
 
 
 # --- what it costs -------------------------------------------------------------------------------

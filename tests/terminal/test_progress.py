@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import pty
 import re
-import select
 import signal
-import subprocess
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,13 +13,17 @@ from rich.console import Console
 
 from mdconnector.steps import Phase, Step
 from mdconnector.terminal.progress import SHOWN_ROWS, Board, draw
-from tests.e2e.command import COMMAND, clean_environment
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
+from tests.e2e.pseudo_terminal import (
+    ENOUGH_SECONDS,
+    read_until_it_ends,
+    run_on_a_terminal,
+    start,
+)
 from tests.parts import Pebble
 
 NAMES = tuple(f"{word}.example.org" for word in ("eins", "zwei", "drei"))
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
-ENOUGH_SECONDS = 120
 
 
 def step(name: str, phase: Phase, words: str = "ordering", *, failed: bool = False) -> Step:
@@ -101,46 +100,8 @@ def sites(tmp_path: Path, counting_ca: Pebble) -> PlainSites:
     return made
 
 
-def start(
-    sites: PlainSites, words: Sequence[str], *, stdout: int | None = None
-) -> tuple[subprocess.Popen[bytes], int]:
-    """Run the command on a pseudo-terminal; return it and the terminal's other end."""
-    ours, its = pty.openpty()
-    child = subprocess.Popen(
-        [*COMMAND, *words, "--sites", str(sites.sites)],
-        env=clean_environment() | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"},
-        stdin=its,
-        stdout=its if stdout is None else stdout,
-        stderr=its,
-        start_new_session=True,
-    )
-    os.close(its)
-    return child, ours
-
-
-def read_until_it_ends(ours: int) -> str:
-    """Return everything that the terminal is told."""
-    told = b""
-    deadline = time.monotonic() + ENOUGH_SECONDS
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([ours], [], [], 1)
-        if not ready:
-            continue
-        try:
-            more = os.read(ours, 65536)
-        except OSError:
-            break
-        if not more:
-            break
-        told += more
-    os.close(ours)
-    return told.decode()
-
-
 def on_a_terminal(sites: PlainSites, *words: str) -> tuple[int, str]:
-    child, ours = start(sites, words)
-    told = read_until_it_ends(ours)
-    return child.wait(ENOUGH_SECONDS), told
+    return run_on_a_terminal(*words, "--sites", str(sites.sites))
 
 
 def left_on_screen(told: str) -> str:
@@ -201,7 +162,7 @@ def test_in_a_pipe_nothing_is_drawn(sites: PlainSites) -> None:
 @pytest.mark.pebble
 def test_where_only_the_result_goes_into_a_pipe_nothing_is_drawn(sites: PlainSites) -> None:
     read_end, write_end = os.pipe()
-    child, ours = start(sites, ("enroll", "--all"), stdout=write_end)
+    child, ours = start(("enroll", "--all", "--sites", str(sites.sites)), stdout=write_end)
     os.close(write_end)
     told = read_until_it_ends(ours)
     with os.fdopen(read_end, "rb") as pipe:
@@ -213,7 +174,7 @@ def test_where_only_the_result_goes_into_a_pipe_nothing_is_drawn(sites: PlainSit
 
 @pytest.mark.pebble
 def test_a_run_that_is_interrupted_leaves_the_cursor(sites: PlainSites) -> None:
-    child, ours = start(sites, ("enroll", "--all"))
+    child, ours = start(("enroll", "--all", "--sites", str(sites.sites)))
     told = b""
     while b"of 3 done" not in told:
         told += os.read(ours, 65536)

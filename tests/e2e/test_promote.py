@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from cryptography import x509
 
 from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.keys import KeySpec, key_to_pem
+from mdconnector.proof import CLOSE_TIMES
 from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC, Authority
 from tests.e2e.command import COMMAND, Finished, command_for_anybody, run
@@ -290,6 +292,34 @@ def test_matrix_r7_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_tha
     assert mended.domain(NAME)["served"] == "new"
     live = leaf_in(apache.store / "domains" / NAME, "pubcert.pem")
     assert served_leaf(apache, NAME) == live
+    assert status_of(apache) == (True, 0)
+
+
+def test_what_is_mended_by_hand_is_seen_by_the_next_promotion(
+    make_apache: MakeApache, trusting_ca: Pebble, parts_folder: Path
+) -> None:
+    put(parts_folder, AUTHORITY.credential((NAME,), EC_SPEC))
+    inside = (
+        f"SSLCertificateFile {parts_folder / EC_SPEC.pubcert_name}\n"
+        f"SSLCertificateKeyFile {parts_folder / EC_SPEC.privkey_name}\n"
+    )
+    apache = make_apache(main_extra=trusting_ca.directives())
+    file = apache.write_site("shop", managed_site(NAME, keys="RSA 2048", inside=inside))
+    apache.start()
+    assert run("enroll", NAME, config=apache.config).exit_code == 0
+    assert run("promote", NAME, "--reload", config=apache.config).exit_code == 4
+    assert status_of(apache) == (False, 1)
+
+    file.write_text(managed_site(NAME, keys="RSA 2048"))
+    apache.graceful()
+    live = leaf_in(apache.store / "domains" / NAME, "pubcert.pem")
+    wait_until(lambda: served_leaf(apache, NAME) == live, "the stored set")
+    # as if it had been long after the set went live
+    later = time.time() + 2 * CLOSE_TIMES.total_seconds()
+    os.utime(apache.pid_file, (later, later))
+    done = run("promote", "--all", "--reload", "--json", config=apache.config)
+
+    assert (done.exit_code, done.json["reload"]) == (0, "not-needed"), done.output
     assert status_of(apache) == (True, 0)
 
 

@@ -54,7 +54,7 @@ class ForeignAccount:
     """of the key"""
     key: PrivateKey = field(repr=False)
     is_open: bool
-    """others than its owner may read the file"""
+    """others than its owner may read it, in clear"""
     ca_url: str | None = None
     """the CA's directory; only mod_md's files name it"""
     kid: str | None = None
@@ -73,7 +73,7 @@ def read_foreign_account(path: Path) -> ForeignAccount:
     return ForeignAccount(
         file,
         _key(file, content),
-        is_open=bool(stat.S_IMODE(status.st_mode) & 0o077),
+        is_open=not _is_encrypted(content) and bool(stat.S_IMODE(status.st_mode) & 0o077),
         ca_url=ca_url,
         kid=kid,
     )
@@ -166,7 +166,7 @@ def _key(path: Path, content: bytes) -> PrivateKey:
 
 def _key_of_pem(path: Path, content: bytes) -> object:
     passphrase = None
-    if b"ENCRYPTED" in content:
+    if _is_encrypted(content):
         passphrase = _passphrase_of_mod_md(path)
         if passphrase is None:
             raise CertificateError(
@@ -175,6 +175,10 @@ def _key_of_pem(path: Path, content: bytes) -> object:
                 hint="decrypt it with 'openssl pkey', or name it where it lies in mod_md's store",
             )
     return serialization.load_pem_private_key(content, passphrase)
+
+
+def _is_encrypted(content: bytes) -> bool:
+    return b"ENCRYPTED" in content
 
 
 def _passphrase_of_mod_md(path: Path) -> bytes | None:

@@ -8,6 +8,7 @@ orders anew; a staged set with such a certificate is set aside, because any relo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -161,14 +162,13 @@ def _accounts(
     target: Target, holding: Holding, ca_url: str, store: Store
 ) -> Iterator[tuple[str, Account]]:
     found = []
-    try:
+    # a damaged account is told of by `account list`; another signer may do
+    with suppress(StoreError):
         if holding.account_id:
-            found = [load_account(store, holding.account_id)]
+            found.append(load_account(store, holding.account_id))
+    with suppress(StoreError):
         if target.domain is not None:
             found += find_accounts(store, ca_url, target.domain.eab)
-    except StoreError:
-        # a damaged account is told of by account list; another signer may do
-        pass
     for one in found:
         if one is None:
             continue

@@ -176,7 +176,7 @@ def test_an_account_of_another_store_of_mod_mds_is_taken_over(
     done = new_sites.here("account", "import", folder)
     assert done.exit_code == 0, done.output
     assert number(key_in(new_sites)) == number(key_in(sites_with_account))
-    assert f"others may have read {folder / ID / 'account.pem'}" in done.stdout
+    assert "others may have read" not in done.stdout, "it is encrypted"
     again = new_sites.here("account", "import", folder, "--json")
     assert (again.exit_code, entry(again)["id"]) == (0, ID)
     enrolls(new_sites, proxy)
@@ -229,6 +229,8 @@ def test_an_account_is_stored_for_the_domain_that_it_is_for(
     other = f"kid-2 {proxy.pebble.eab_keys['kid-2']}"
     new_sites.add("second.example.org", {"MDExternalAccountBinding": other})
     folder = by_acme_sh(tmp_path, proxy, rsa2048())
+    (file,) = folder.rglob("account.key")
+    file.chmod(0o644)
     done = new_sites.here("account", "import", folder)
     assert done.exit_code == 1
     assert "several bindings" in done.stderr
@@ -236,6 +238,7 @@ def test_an_account_is_stored_for_the_domain_that_it_is_for(
     done = new_sites.here("account", "import", folder, "--for", "second.example.org", "--json")
     assert (done.exit_code, entry(done)["kid"]) == (0, "kid-2")
     assert entry(done)["domains"] == ["second.example.org"]
+    assert f"others may have read {file}: mdconnector account rollover {ID}" in done.stdout
 
 
 def test_two_keys_in_one_folder_are_listed_and_none_is_taken(

@@ -1,9 +1,9 @@
 """Run figures and write the report: `python -m tests.torture [FIGURE…]`, or `make torture`.
 
 Rules: what a run has done is noted below tests/.run/torture after each part, and the next run goes
-on from there; --fresh begins anew. The report tells what all notes of these sources hold. A run
-with --scale, --amount or --without notes nothing; with --without it is good only if it finds
-violations.
+on from there; --fresh begins anew. The report tells what all notes of these sources hold, and with
+--as-noted those of earlier sources too, saying so. A run with --scale, --amount or --without notes
+nothing; with --without it is good only if it finds violations.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.torture.figure import CannotRunError, Figure, Tally, Task
@@ -45,10 +46,12 @@ def main(
     if asked.scale is not None or asked.amount is not None:
         return _run_scaled(chosen, asked)
     sources = digest_of_sources()
-    for one in chosen:
+    for one in () if asked.as_noted else chosen:
         note = Note(sources) if asked.fresh else load_note(notes, one.name, sources=sources)
         _complete(one, note, notes, seed=asked.seed)
-    results = [(one, load_note(notes, one.name, sources=sources)) for one in figures]
+    results = [
+        (one, load_note(notes, one.name, sources=sources, or_any=asked.as_noted)) for one in figures
+    ]
     asked.report.write_text(render(results, scratch=Path(tempfile.gettempdir())))
     print(f"written: {asked.report}")
     return int(any(verdict(one, note) != "met" for one, note in results if one in chosen))
@@ -59,6 +62,9 @@ def _parser(figures: Sequence[Figure]) -> argparse.ArgumentParser:
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="all where none is named")
     names = [one.name for one in figures]
     parser.add_argument("--list", action="store_true", help="name the figures and their controls")
+    parser.add_argument(
+        "--as-noted", action="store_true", help="run nothing; report all notes, of any sources"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what was noted of them")
     parser.add_argument("--scale", type=float, help="do this part of the goal; nothing is noted")
     parser.add_argument("--amount", type=int, help="do so many trials; nothing is noted")
@@ -86,6 +92,7 @@ def _complete(figure: Figure, note: Note, notes: Path, *, seed: int) -> None:
         note.tally.add(part)
         note.tried += figure.part
         note.seconds += time.monotonic() - begun
+        note.ended = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         save_note(notes, figure.name, note)
         _tell(figure, note.tally, note.seconds)
         if not part.done:

@@ -25,6 +25,8 @@ class Note:
     tried: int = 0
     seconds: float = 0
     not_run: str = ""
+    ended: str = ""
+    """when the last part of it was done"""
 
 
 def digest_of_sources() -> str:
@@ -35,13 +37,16 @@ def digest_of_sources() -> str:
     return digest.hexdigest()[:16]
 
 
-def load_note(folder: Path, name: str, *, sources: str) -> Note:
-    """Return what was noted of a figure with these sources; an empty note where nothing was."""
+def load_note(folder: Path, name: str, *, sources: str, or_any: bool = False) -> Note:
+    """Return what was noted of a figure with these sources; an empty note where nothing was.
+
+    With `or_any` what was noted with other sources counts too; the note says which.
+    """
     path = folder / f"{name}.json"
     if not path.exists():
         return Note(sources)
     found = json.loads(path.read_text())
-    if found["sources"] != sources:
+    if found["sources"] != sources and not or_any:
         return Note(sources)
     tally = Tally(
         found["done"],
@@ -50,7 +55,14 @@ def load_note(folder: Path, name: str, *, sources: str) -> Note:
         Counter(found["counts"]),
         found["peaks"],
     )
-    return Note(sources, tally, found["tried"], found["seconds"], found["not_run"])
+    return Note(
+        found["sources"],
+        tally,
+        found["tried"],
+        found["seconds"],
+        found["not_run"],
+        found.get("ended", ""),
+    )
 
 
 def save_note(folder: Path, name: str, note: Note) -> None:
@@ -69,6 +81,7 @@ def save_note(folder: Path, name: str, note: Note) -> None:
                 "tried": note.tried,
                 "seconds": note.seconds,
                 "not_run": note.not_run,
+                "ended": note.ended,
             },
             indent=1,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.parts import MissingProgramError, find_program
 from tests.torture.figure import Figure
-from tests.torture.notebook import Note
+from tests.torture.notebook import Note, digest_of_sources
 
 SHOWN_VIOLATIONS = 20
 
@@ -20,13 +20,16 @@ _HEAD = """\
 # Reliability report
 
 Written by `make torture`; see [reliability.md](reliability.md) for what each figure tries and how
-to run its controls. A figure is met when the goal is reached without a single violation.
+to run its controls. A figure is met when the goal is reached without a single violation. The
+sources are a SHA-256 over the package's files: a figure with another one than the report's was run
+on an earlier state of the package.
 """
 
 
 def render(figures: Sequence[tuple[Figure, Note]], *, scratch: Path) -> str:
     """Return the report; `scratch` is the folder in which the stores under test lay."""
-    lines = [_HEAD, *_machine(scratch), "", *_table(figures), ""]
+    now = digest_of_sources()
+    lines = [_HEAD, *_machine(scratch), f"* sources: {now}", "", *_table(figures), ""]
     for figure, note in figures:
         lines += _details(figure, note)
     return "\n".join(lines).rstrip() + "\n"
@@ -60,7 +63,8 @@ def _details(figure: Figure, note: Note) -> Iterable[str]:
     tally = note.tally
     yield f"## {figure.title}"
     yield ""
-    yield f"`python -m tests.torture {figure.name}`, sources {note.sources}."
+    ended = f", ended {note.ended}" if note.ended else ""
+    yield f"`python -m tests.torture {figure.name}`, sources {note.sources}{ended}."
     yield ""
     if note.not_run:
         yield f"Not run: {note.not_run}."

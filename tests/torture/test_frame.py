@@ -8,6 +8,7 @@ import pytest
 
 from tests.torture.__main__ import main
 from tests.torture.figure import CannotRunError, Figure, Tally, Task
+from tests.torture.notebook import load_note, save_note
 
 BROKEN_TRIAL = 7
 
@@ -70,6 +71,16 @@ def test_fresh_run_forgets_the_last_one(tmp_path: Path) -> None:
     assert run(tmp_path, figure(goal=10)) == 0
     assert run(tmp_path, figure(fail, goal=10)) == 0, "it was done before"
     assert run(tmp_path, figure(fail, goal=10), "--fresh") == 1
+
+
+def test_notes_of_other_sources_count_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    assert run(tmp_path, figure()) == 0
+    note = load_note(tmp_path / "notes", "some", sources="", or_any=True)
+    note.sources = "of yesterday"
+    save_note(tmp_path / "notes", "some", note)
+    assert run(tmp_path, figure(fail), "--as-noted") == 0
+    assert "sources of yesterday, ended " in report(tmp_path)
+    assert run(tmp_path, figure(fail)) == 1
 
 
 def test_violation_is_a_failure_and_in_the_report(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ _PENDING_KEY = "key.pem"
 _PENDING_NOTE = "note.json"
 _MAX_KEY_BYTES = 64 * 1024
 _MAX_HOST = 16
+_BEGUN = re.compile(r"[0-9a-f]{32}")
 _URL_WITH_HOST = re.compile(r"(?i:https?)://(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?=[:/?]|$)")
 
 AccountWithKey = tuple[StoredAccount, "PrivateKey"]
@@ -111,6 +112,31 @@ def save_account(store: Store, account: StoredAccount, key: PrivateKey) -> Store
         folder.sync()
     _drop_pending(store, account, key)
     return saved
+
+
+def drop_registered_keys(store: Store) -> None:
+    """Drop keys that a killed run left beside their stored account, and folders without a key."""
+    begun = store.own(GROUP)
+    if begun is None:
+        return
+    with begun:
+        names = [name for name in begun.names() if _BEGUN.fullmatch(name)]
+        stored = _stored_keys(store) if names else frozenset()
+        for name in names:
+            folder = begun.open(name)
+            if folder is None:
+                continue
+            with folder:
+                pem = folder.read(_PENDING_KEY, max_bytes=_MAX_KEY_BYTES)
+                is_worthless = pem is None or public_bytes(_pending_key(folder, pem)) in stored
+            if is_worthless:
+                begun.remove_tree(name)
+                begun.sync()
+
+
+def _stored_keys(store: Store) -> frozenset[bytes]:
+    found = (load_account(store, account_id) for account_id in account_ids(store))
+    return frozenset(public_bytes(key) for _, key in filter(None, found))
 
 
 def mark_account(store: Store, account: StoredAccount, status: str) -> StoredAccount:

@@ -18,7 +18,7 @@ from itertools import count
 
 from mdconnector.errors import StoreError
 from mdconnector.store.folder import EntryExistsError, ExhaustedError, Folder, UnsafeEntryError
-from mdconnector.store.pairs import check_readable, is_sound, leaves_in
+from mdconnector.store.pairs import examined
 from mdconnector.store.set_aside import numbered_stem
 from mdconnector.store.tree import Store
 
@@ -133,12 +133,11 @@ class Archive:
     def _kept(self, name: str, just_added: int) -> set[int]:
         ages, sound = [], []
         for entry, folder in self._entries(name, passed_over=UnsafeEntryError):
-            check_readable(folder)
-            leaves = leaves_in(folder)
+            leaves, is_sound = examined(folder)
             newest = max((leaf.not_before for leaf in leaves), default=_LONG_AGO)
             age = _Age(bool(leaves), newest, int(entry.rpartition(".")[2]))
             ages.append(age)
-            if is_sound(folder):
+            if is_sound:
                 sound.append(age)
         # a promotion that has to be put back needs the set that it replaced, whatever its age
         must_stay = {just_added, *(age.number for age in [max(sound, default=None)] if age)}

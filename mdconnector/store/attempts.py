@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING
 
 from mdconnector.errors import StoreError
 from mdconnector.renewal import Attempt, LastError, RenewalInfo
-from mdconnector.store.folder import ExhaustedError
-from mdconnector.store.notes import Fields, damaged, read_note, time_text, write_note
+from mdconnector.store.folder import ExhaustedError, UnsafeEntryError
+from mdconnector.store.notes import (
+    DamagedNoteError,
+    Fields,
+    damaged,
+    read_note,
+    time_text,
+    write_note,
+)
 from mdconnector.store.tree import Store, folder_name
 
 if TYPE_CHECKING:
@@ -127,6 +134,18 @@ class AttemptRecord:
 
 def load_attempt(store: Store, name: str) -> AttemptRecord:
     """Return what is remembered for a domain; empty where nothing is or the file is damaged."""
+    return _load(store, name, is_lenient=True)
+
+
+def load_rollback(store: Store, name: str) -> RollbackNote | None:
+    """Return the rollback that was noted for a domain; None where none was.
+
+    Raises StoreError while the disk does not give the file: a harmful set must not stay for that.
+    """
+    return _load(store, name, is_lenient=False).rollback
+
+
+def _load(store: Store, name: str, *, is_lenient: bool) -> AttemptRecord:
     folder = store.own(ATTEMPTS)
     if folder is None:
         return AttemptRecord()
@@ -136,8 +155,10 @@ def load_attempt(store: Store, name: str) -> AttemptRecord:
             return AttemptRecord() if fields is None else _parse(fields)
         except ValueError as error:
             _warn(name, damaged(folder, _file_name(name), error))
+        except (DamagedNoteError, UnsafeEntryError) as error:
+            _warn(name, error)
         except StoreError as error:
-            if error.unreadable or isinstance(error, ExhaustedError):
+            if not is_lenient or error.unreadable or isinstance(error, ExhaustedError):
                 raise
             _warn(name, error)
     return AttemptRecord()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from mdconnector.errors import LockedError, StoreError, UnsafeStoreError
 from mdconnector.printable import printable
+from mdconnector.store.folder import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,7 +145,10 @@ def _cannot_be_locked(error: OSError, path: str) -> UnsafeStoreError:
 
 def _is_current(folder: Folder, fd: int) -> bool:
     status = folder.stat(RUN_LOCK)
-    return status is not None and os.path.samestat(status, os.fstat(fd))
+    try:
+        return status is not None and os.path.samestat(status, os.fstat(fd))
+    except OSError as error:
+        raise store_error(error, folder.path_of(RUN_LOCK), "cannot be looked at") from error
 
 
 def _write_holder(fd: int, command: str) -> None:

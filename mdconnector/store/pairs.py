@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -72,15 +71,29 @@ def fingerprints_in(folder: Folder) -> tuple[str, ...]:
     return tuple(sorted(leaf.sha256 for leaf in _leaves(folder)))
 
 
-def check_readable(folder: Folder) -> None:
-    """Raise StoreError unless the disk gives every pair that is there, sound or not."""
+def examined(folder: Folder) -> tuple[tuple[CertificateFacts, ...], bool]:
+    """Return all leaves of a set that can be read, and whether the set is sound.
+
+    Raises StoreError while the disk does not give a file: for what must not rest on a guess.
+    """
+    leaves: list[CertificateFacts] = []
+    sound = True
     for suffix in chain_suffixes(folder):
-        for name, size in (
-            (f"pubcert{suffix}.pem", MAX_CHAIN_BYTES),
-            (f"privkey{suffix}.pem", MAX_KEY_BYTES),
-        ):
-            with suppress(UnsafeEntryError):
-                folder.read(name, max_bytes=size)
+        pem = _content(folder, f"pubcert{suffix}.pem", MAX_CHAIN_BYTES)
+        key = _content(folder, f"privkey{suffix}.pem", MAX_KEY_BYTES)
+        try:
+            leaves.append(facts_of(read_leaf(pem)))
+            sound = sound and fits(key_from_pem(key), leaves[-1])
+        except CertificateError:
+            sound = False
+    return tuple(leaves), sound and bool(leaves)
+
+
+def _content(folder: Folder, name: str, max_bytes: int) -> bytes:
+    try:
+        return folder.read(name, max_bytes=max_bytes) or b""
+    except UnsafeEntryError:
+        return b""
 
 
 def credentials_in(folder: Folder, specs: tuple[KeySpec, ...]) -> tuple[Credential, ...]:

@@ -29,14 +29,14 @@ from mdconnector.errors import StoreError
 from mdconnector.keys import key_to_pem
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.store.archive import WORK_SCRATCH, Archive
-from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
+from mdconnector.store.attempts import RollbackNote, load_attempt, load_rollback, save_attempt
 from mdconnector.store.folder import EntryExistsError, Folder, UnsafeEntryError
 from mdconnector.store.lock import store_lock
 from mdconnector.store.pairs import (
     NOTHING,
     Worth,
-    check_readable,
     credentials_in,
+    examined,
     fingerprints_in,
     standing_of,
 )
@@ -230,8 +230,13 @@ def put_back(
 
 def finish_rollbacks(store: Store, names: Iterable[str]) -> dict[str, StoreError | None]:
     """Go on with rollbacks that were noted, from wherever they were left."""
-    notes = {name: load_attempt(store, name).rollback for name in names}
-    problems: dict[str, StoreError | None] = dict.fromkeys(notes)
+    notes: dict[str, RollbackNote | None] = {}
+    problems: dict[str, StoreError | None] = {}
+    for name in names:
+        try:
+            notes[name], problems[name] = load_rollback(store, name), None
+        except StoreError as error:
+            problems[name] = error
     try:
         with open_places(store) as places, Archive.open(store) as archive:
             _exchange_back(places, archive, notes, problems)
@@ -402,10 +407,9 @@ def _finish(places: Places, archive: Archive, name: str) -> Iterator[str]:
 def _bring_near(places: Places, archive: Archive, name: str, note: RollbackNote) -> bool:
     """Get the old set into work/domains/; False where there is nothing to exchange."""
     with opened(places.domains, name) as live:
-        if live is not None:
-            # else a set that cannot be read now would pass for another one, and stay live
-            check_readable(live)
-    if not note.refused or fingerprints_at(places.domains, name) != note.refused:
+        # strictly: a set that cannot be read now would pass for another one, and stay live
+        leaves = () if live is None else examined(live)[0]
+    if not note.refused or tuple(sorted(leaf.sha256 for leaf in leaves)) != note.refused:
         return False
     if places.work.stat(name) is None and places.outgoing.stat(name) is not None:
         places.outgoing.move(name, places.work, name)

@@ -16,6 +16,7 @@ from datetime import datetime
 from mdconnector.certificates import MAX_CHAIN_BYTES, verify_set
 from mdconnector.errors import CertificateError, StoreError, UnsafeStoreError
 from mdconnector.managed_domain import ManagedDomain
+from mdconnector.store.accounts import drop_registered_keys
 from mdconnector.store.archive import WORK_SCRATCH, Archive
 from mdconnector.store.attempts import AttemptRecord, load_attempt
 from mdconnector.store.folder import ExhaustedError, Folder, UnsafeEntryError
@@ -61,6 +62,9 @@ class Recovery:
 def recover(store: Store, domains: Iterable[ManagedDomain], now: datetime) -> Recovery:
     """Finish or undo what earlier runs left half-done, for whatever domain it was."""
     sweep(store)
+    # a damaged key or account is told by whoever needs it
+    with suppress(StoreError):
+        drop_registered_keys(store)
     if store.own("work") is None:
         return Recovery()
     run = _Run(store, {domain.name: domain for domain in domains}, now, [], {})

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mdconnector.errors import LockedError, StoreError
+from mdconnector.store import lock
 from mdconnector.store.lock import run_lock, store_lock
 from mdconnector.store.tree import Store
 from tests.store.kill_points import refusing
@@ -188,6 +189,21 @@ def test_run_goes_on_where_the_lock_file_cannot_name_its_holder(store: Store) ->
         assert has_failed()
         with pytest.raises(LockedError), run_lock(store, wait_seconds=0, command="", on_wait=print):
             pytest.fail("two runs hold it")
+
+
+def test_lock_file_that_the_disk_tells_nothing_of_is_a_store_error(store: Store) -> None:
+    with store.make_own() as folder:
+        fd = folder.open_lock("run.lock", 0o600)
+    try:
+        with (
+            refusing("fstat", errno.EIO, of=fd) as has_failed,
+            store.make_own() as folder,
+            pytest.raises(StoreError, match="cannot be looked at"),
+        ):
+            lock._is_current(folder, fd)
+        assert has_failed()
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])

@@ -23,15 +23,18 @@ import pytest
 
 from mdconnector.certificates import chain_to_pem
 from mdconnector.errors import StoreError, UnsafeStoreError
+from mdconnector.keys import generate_key, public_bytes
 from mdconnector.store import folder as folders
+from mdconnector.store.accounts import begin_account, load_account, save_account
 from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
 from mdconnector.store.folder import ExhaustedError, Folder
 from mdconnector.store.pending import Pending
 from mdconnector.store.recovery import recover, repair
 from mdconnector.store.tree import Store
-from tests.authority import EC_SPEC
+from tests.authority import EC_SPEC, RSA_SPEC
 from tests.store.credentials import (
     CA,
+    CA_URL,
     DOMAIN,
     NAME,
     NEW,
@@ -46,6 +49,8 @@ from tests.store.credentials import (
 )
 from tests.store.kill_points import Call, changes_of, failing_at, killed_at, refusing
 from tests.store.stories import (
+    ACCOUNT,
+    ACCOUNT_KEY,
     STORIES,
     WORK,
     Story,
@@ -326,6 +331,39 @@ def test_temporary_file_of_a_killed_write_is_swept_away(store: Store, place: str
     assert [path.name for path in folder.iterdir() if path.name.startswith(".new")] == [kept.name]
 
 
+def begun_keys(store: Store) -> list[str]:
+    """The folders of accounts that are being registered."""
+    return [path.name for path in (store.path / "mdconnector" / "accounts").iterdir()]
+
+
+def test_begun_key_whose_account_is_stored_is_dropped(store: Store) -> None:
+    begin_account(store, CA_URL, None, lambda: ACCOUNT_KEY)
+    (name,) = begun_keys(store)
+    begun = store.path / "mdconnector" / "accounts" / name
+    copy = store.path / "copy"
+    shutil.copytree(begun, copy)
+    save_account(store, ACCOUNT, ACCOUNT_KEY)
+    copy.rename(begun)
+    recover(store, [DOMAIN], NOW)
+    assert begun_keys(store) == []
+    assert load_account(store, "ACME-ca.example-0000") is not None
+
+
+def test_begun_key_without_a_stored_account_stays(store: Store) -> None:
+    save_account(store, ACCOUNT, ACCOUNT_KEY)
+    other = begin_account(store, CA_URL, None, lambda: generate_key(RSA_SPEC))
+    recover(store, [DOMAIN], NOW)
+    assert public_bytes(begin_account(store, CA_URL, None, pytest.fail)) == public_bytes(other)
+
+
+def test_folder_of_an_account_that_never_had_a_key_is_dropped(store: Store) -> None:
+    begin_account(store, CA_URL, None, lambda: ACCOUNT_KEY)
+    (name,) = begun_keys(store)
+    (store.path / "mdconnector" / "accounts" / name / "key.pem").unlink()
+    recover(store, [DOMAIN], NOW)
+    assert begun_keys(store) == []
+
+
 def test_half_made_set_is_removed(store: Store) -> None:
     with_old(store)
     put_work(store, "scratch", NEW)
@@ -416,6 +454,7 @@ def test_live_set_that_cannot_be_opened_for_want_of_handles_is_not_repaired(stor
     ("file", "error"),
     [
         pytest.param(f"{NAME}.json", errno.EMFILE, id="the note, for want of handles"),
+        pytest.param(f"{NAME}.json", errno.EIO, id="the note"),
         pytest.param(EC_SPEC.pubcert_name, errno.EIO, id="the live chain"),
     ],
 )

@@ -368,6 +368,21 @@ def test_matrix_r6_a_reload_command_that_fails_leaves_a_reload_owed(shop: Shop) 
     assert shop.served == shop.new
 
 
+def test_matrix_r5_run_killed_between_swap_and_reload_is_made_up_for_by_the_next(
+    shop: Shop, parts_folder: Path
+) -> None:
+    killer = parts_folder / "killer"
+    killer.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    killer.chmod(0o755)
+    with shop.reloaded(times=0):
+        assert shop.promote("--reload-command", str(killer)).exit_code == -signal.SIGKILL
+    assert (shop.live, shop.served) == (shop.new, shop.old)
+    with shop.reloaded(times=1):
+        done = shop.promote("--reload")
+    assert done.exit_code == 0, done.output
+    assert (shop.live, shop.served) == (shop.new, shop.new)
+
+
 def test_matrix_r6_a_reload_command_that_is_not_there_lets_the_set_wait(shop: Shop) -> None:
     expect_waiting(shop, shop.promote("--reload-command", "/no/reload"), "no program /no/reload")
     with shop.reloaded(times=1):

@@ -70,7 +70,7 @@ bench: $(VENV)/.with-package
 differential: $(VENV)/.with-tools
 	MDCONNECTOR_REQUIRE_PARTS=1 MDCONNECTOR_DIFFERENTIAL_CONFIGS=$(DIFFERENTIAL_CONFIGS) \
 	  $(BIN)/pytest -n auto tests/httpd/test_against_httpd.py \
-	  tests/httpd/test_vhosts_against_httpd.py tests/httpd/test_manual.py
+	  tests/httpd/test_vhosts_against_httpd.py tests/httpd/test_httpd_manual.py
 
 fuzz: $(VENV)/.with-tools
 	MDCONNECTOR_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -n auto \

@@ -74,7 +74,8 @@ def test_row_is_told_with_its_fault_its_outcome_and_where_it_is_tested(row: str)
     assert outcome
     assert re.fullmatch(r"\d+(, \d+)*|as killed", exit_code)
     told = set(re.findall(r"`([^`]+)`", files))
-    assert told == TESTS[row]
+    assert told
+    assert told <= TESTS[row], "no test of this row is there"
 
 
 def test_no_other_row_is_told_or_named() -> None:

@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mdconnector.certificates import (
+    MAX_CHAIN_BYTES,
     CertificateFacts,
     Credential,
+    RevocationReason,
     Verdict,
     chain_to_pem,
     facts_of,
@@ -233,3 +235,143 @@ def test_ari_id_is_the_issuers_key_and_the_serial_as_in_der(serial: int, encoded
 
 def test_a_certificate_that_names_no_issuers_key_has_no_ari_id() -> None:
     assert facts_of(with_serial(1, None)).ari_id == ""
+
+
+# --- every word of a verdict --------------------------------------------------------------------
+
+
+def test_refusals_say_which_certificate_and_what_is_wrong() -> None:
+    expired = CA.credential(NAMES, not_before=NOW - 91 * DAY)
+    until = expired.facts.not_after
+    assert refusal_of(expired) == f"secp256r1: it expired on {until:%Y-%m-%d %H:%M} UTC"
+    future = CA.credential(NAMES, not_before=NOW + DAY)
+    start = future.facts.not_before
+    assert refusal_of(future) == f"secp256r1: it is not valid before {start:%Y-%m-%d %H:%M} UTC"
+    assert refusal_of() == "there is no secp256r1 certificate in it"
+    short = CA.credential(NAMES[:1])
+    assert refusal_of(short) == f"secp256r1: it does not cover {NAMES[1]}"
+
+
+def test_a_certificate_is_valid_to_its_last_second_and_not_beyond() -> None:
+    good = CA.credential(NAMES)
+    assert verify(good, now=good.facts.not_after - timedelta(seconds=1)).refusals == ()
+    assert "it expired on" in refusal_of(good, now=good.facts.not_after)
+    assert verify(good, now=good.facts.not_before - timedelta(hours=1)).refusals == ()
+    late = good.facts.not_before - timedelta(hours=1, seconds=1)
+    assert "it is not valid before" in refusal_of(good, now=late)
+
+
+def test_a_pair_of_two_keys_that_was_put_together_is_refused() -> None:
+    good, other = CA.credential(NAMES), CA.credential(NAMES)
+    mixed = replace(good, key=other.key)
+    assert refusal_of(mixed) == "secp256r1: the certificate does not belong to its private key"
+
+
+def test_a_key_of_another_kind_than_configured_is_refused() -> None:
+    good = CA.credential(NAMES, RSA_SPEC)
+    assert refusal_of(replace(good, spec=EC_SPEC)) == "secp256r1: its key is rsa2048"
+
+
+def test_ca_and_client_certificates_are_refused_by_their_purpose() -> None:
+    key = generate_key(EC_SPEC)
+    of_ca = credential_of(CA.leaf(NAMES, key, ca=True), CA.root, key=key)
+    assert refusal_of(of_ca) == "secp256r1: it is a CA certificate"
+    client = CA.leaf(NAMES, key, purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
+    assert refusal_of(credential_of(client, CA.root, key=key)) == (
+        "secp256r1: it is not meant for servers (no serverAuth)"
+    )
+
+
+def test_warnings_say_which_certificate_and_what_is_odd() -> None:
+    live = CA.credential(NAMES, not_before=NOW - 30 * DAY, life=100 * DAY).facts
+    extra = ("more.example.org",)
+    assert verify(CA.credential(NAMES + extra)).warnings == (
+        "secp256r1: it also names more.example.org",
+        "secp256r1: its chain ends with a root certificate, which clients do not need",
+    )
+    root = "secp256r1: its chain ends with a root certificate, which clients do not need"
+    shorter = "secp256r1: it lives shorter than the one before it"
+    assert verify(CA.credential(NAMES), live=(live,)).warnings == (root,)
+    assert verify(CA.credential(NAMES, life=89 * DAY), live=(live,)).warnings == (root, shorter)
+    rsa_live = replace(live, key_label="rsa2048")
+    assert verify(CA.credential(NAMES, life=9 * DAY), live=(rsa_live,)).warnings == (root,)
+    both = (rsa_live, live)
+    assert verify(CA.credential(NAMES, life=9 * DAY), live=both).warnings == (root, shorter)
+    other = replace(live, issuer="Other CA")
+    assert verify(CA.credential(NAMES), live=(other,)).warnings == (
+        root,
+        "secp256r1: another CA signed it: Throw-away CA, before it was Other CA",
+    )
+
+
+def test_must_staple_that_is_missing_is_a_warning() -> None:
+    domain = replace(DOMAIN, must_staple=True)
+    assert "secp256r1: it lacks must-staple, which MDMustStaple asks for" in (
+        verify(CA.credential(NAMES), domain=domain).warnings
+    )
+
+
+def test_older_than_the_live_set_is_refused_and_as_old_is_not() -> None:
+    good = CA.credential(NAMES)
+    same = replace(good.facts)
+    assert verify(good, live=(same,)).refusals == ()
+    newer = replace(good.facts, not_before=good.facts.not_before + timedelta(seconds=1))
+    assert verify(good, live=(newer,)).refusals == (
+        "it is older than the live set, which still serves the configuration",
+    )
+
+
+def test_a_chain_of_the_greatest_size_is_read() -> None:
+    pem = chain_to_pem(CA.credential(NAMES).chain)
+    assert len(read_chain(pem + b"#" * (MAX_CHAIN_BYTES - len(pem)))) == 2
+    with pytest.raises(CertificateError):
+        read_chain(pem + b"#" * (MAX_CHAIN_BYTES + 1 - len(pem)))
+    assert MAX_CHAIN_BYTES == 1024 * 1024
+    assert pem == b"".join(chain_to_pem([one]) for one in read_chain(pem))
+
+
+def test_a_name_of_64_bytes_is_the_common_name_and_a_longer_one_is_not() -> None:
+    for length, expected in ((64, 1), (65, 0)):
+        name = f"{'a' * (length - 12)}.example.org"
+        key = generate_key(EC_SPEC)
+        csr = x509.load_der_x509_csr(make_csr((name,), key, must_staple=True))
+        assert len(csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)) == expected
+        assert [one.critical for one in csr.extensions] == [False, False]
+
+
+def test_an_issuer_without_a_name_of_its_own_is_told_by_all_it_has() -> None:
+    key = generate_key(EC_SPEC)
+    leaf = CA.leaf(NAMES, key)
+    for attributes, expected in (
+        ([(NameOID.COUNTRY_NAME, "DE"), (NameOID.ORGANIZATION_NAME, "Org")], "Org"),
+        ([(NameOID.COUNTRY_NAME, "DE")], "C=DE"),
+    ):
+        name = x509.Name([x509.NameAttribute(oid, text) for oid, text in attributes])
+        certificate = x509.CertificateBuilder(
+            issuer_name=name,
+            subject_name=leaf.subject,
+            public_key=key.public_key(),
+            serial_number=7,
+            not_valid_before=NOW - DAY,
+            not_valid_after=NOW + DAY,
+        ).sign(CA.key, hashes.SHA256())
+        assert facts_of(certificate).issuer == expected
+
+
+def test_a_credential_shows_neither_key_nor_chain() -> None:
+    good = CA.credential(NAMES)
+    assert repr(good) == f"Credential(secp256r1, serial {good.facts.serial:x})"
+
+
+def test_reasons_to_revoke_have_the_names_of_rfc_5280() -> None:
+    assert {one.label: int(one) for one in RevocationReason} == {
+        "unspecified": 0,
+        "keyCompromise": 1,
+        "affiliationChanged": 3,
+        "superseded": 4,
+        "cessationOfOperation": 5,
+        "privilegeWithdrawn": 9,
+    }
+    assert RevocationReason.labelled("keyCompromise") is RevocationReason.KEY_COMPROMISE
+    with pytest.raises(ValueError, match="'x' is no reason to revoke"):
+        RevocationReason.labelled("x")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from mdconnector.errors import CertificateError
 from mdconnector.keys import (
+    ACCOUNT_KEY_BITS,
+    DEFAULT_KEY_SPEC,
+    MIN_RSA_BITS,
     KeySpec,
     generate_account_key,
     generate_key,
@@ -84,3 +89,80 @@ def test_a_key_that_cannot_be_read_is_an_error_without_its_text(
     with pytest.raises(CertificateError) as caught:
         key_from_pem(pem, passphrase)
     assert "garbage" not in str(caught.value)
+
+
+def test_chain_is_named_like_its_key() -> None:
+    assert KeySpec("RSA").pubcert_name == "pubcert.pem"
+    assert KeySpec("EC", curve="P-384").pubcert_name == "pubcert.p-384.pem"
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (KeySpec("RSA", 1024), True),
+        (KeySpec("EC", curve="SECP256R1"), True),
+        (KeySpec("EC", curve="prime256v1"), True),
+        (KeySpec("EC", curve="p-384"), True),
+        (KeySpec("EC", curve="secp521r1"), False),
+        (KeySpec("EC"), False),
+    ],
+)
+def test_kind_that_can_be_made_is_supported(spec: KeySpec, expected: bool) -> None:
+    assert spec.is_supported is expected
+
+
+@pytest.mark.parametrize("curve", ["secp256r1", "p-256", "prime256v1"])
+def test_every_name_of_a_curve_is_that_curve_and_no_other(curve: str) -> None:
+    spec = KeySpec("EC", curve=curve)
+    assert spec.describes(EC_KEY)
+    assert spec.describes(generate_key(spec))
+    assert not spec.describes(generate_key(KeySpec("EC", curve="p-384")))
+    assert label_of_key(generate_key(KeySpec("EC", curve="p-384"))) == "secp384r1"
+
+
+def test_other_kinds_are_neither_described_nor_labelled() -> None:
+    other = ed25519.Ed25519PrivateKey.generate()
+    assert not KeySpec("EC", curve="secp256r1").describes(other)
+    assert not KeySpec("RSA").describes(other)
+    assert not KeySpec("RSA").describes(EC_KEY)
+    assert not KeySpec("EC", curve="secp521r1").describes(EC_KEY)
+    assert label_of_key(other) == "unknown"
+    with pytest.raises(
+        CertificateError, match=r"^the public key is neither RSA nor of an elliptic"
+    ):
+        public_bytes(other)
+    pem = other.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    with pytest.raises(CertificateError, match=r"^the private key is neither RSA nor of an"):
+        key_from_pem(pem)
+
+
+def test_defaults_are_those_of_mod_md() -> None:
+    assert KeySpec("RSA", 2048, "") == DEFAULT_KEY_SPEC
+    assert (MIN_RSA_BITS, ACCOUNT_KEY_BITS) == (2048, 3072)
+    assert (KeySpec("RSA").is_rsa, KeySpec("Default").is_rsa, KeySpec("EC").is_rsa) == (
+        True,
+        True,
+        False,
+    )
+
+
+def test_a_key_that_cannot_be_read_says_whether_it_is_encrypted() -> None:
+    with pytest.raises(CertificateError) as caught:
+        key_from_pem(b"nonsense")
+    assert str(caught.value) == "the private key cannot be read: no PEM private key"
+    with pytest.raises(CertificateError) as caught:
+        key_from_pem(key_to_pem(EC_KEY, PASSPHRASE), b"another")
+    assert str(caught.value) == "the private key cannot be read: encrypted with another key"
+
+
+def test_an_unknown_curve_says_what_to_write() -> None:
+    with pytest.raises(CertificateError) as caught:
+        generate_key(KeySpec("EC", curve="secp521r1"))
+    assert str(caught.value) == "cannot make a key on the curve secp521r1"
+    assert caught.value.hint == (
+        "use RSA 2048, RSA 3072, RSA 4096, secp256r1 or secp384r1 in MDPrivateKeys"
+    )

@@ -32,3 +32,29 @@ def test_ordinary_text_stays_as_it_is() -> None:
 
 def test_escaped_text_is_whole_with_its_blanks() -> None:
     assert escaped("a  b\tc\x1b\udce9" + "x" * 1000) == "a  b\\x09c\\x1b\\udce9" + "x" * 1000
+
+
+def test_exactly_the_limit_is_shown_and_one_more_is_cut() -> None:
+    assert printable("x" * 500) == "x" * 500
+    assert printable("x" * 501) == "x" * 499 + "…"
+    assert printable("x" * 9, 8) == "x" * 7 + "…"
+
+
+def test_what_folds_away_does_not_count() -> None:
+    assert printable("a" + " " * 30 + "b", 8) == "a b"
+    assert printable("a" + " " * 31 + "b", 8) == "a"
+
+
+def test_line_and_paragraph_separators_are_blanks() -> None:
+    assert printable("a\u2028b\u2029c") == "a b c"
+    assert escaped("a\u2028b\u2029c") == "a\\u2028b\\u2029c"
+
+
+def test_last_of_one_byte_and_first_of_two_are_told_apart() -> None:
+    assert escaped("\x7f\x9f\xad") == "\\x7f\\x9f\\xad"
+    assert escaped("\u0378\u200b") == "\\u0378\\u200b"
+
+
+def test_plain_text_is_returned_as_it_is() -> None:
+    assert escaped("plain  text") == "plain  text"
+    assert escaped("") == ""

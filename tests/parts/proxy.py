@@ -72,6 +72,13 @@ class Rewrite:
 
 
 @dataclass(frozen=True, slots=True)
+class Remake:
+    """Let the CA answer, and send what a function makes of status, headers and body."""
+
+    change: Callable[[int, dict[str, str], bytes], tuple[int, dict[str, str], bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Hang:
     """Say nothing until the proxy is stopped; the CA never hears of the request."""
 
@@ -103,7 +110,17 @@ class Drip:
 
 
 Action = (
-    Canned | Together | Reset | DropAfter | Truncate | Substitute | Rewrite | Hang | Late | Drip
+    Canned
+    | Together
+    | Reset
+    | DropAfter
+    | Truncate
+    | Substitute
+    | Rewrite
+    | Remake
+    | Hang
+    | Late
+    | Drip
 )
 
 
@@ -256,6 +273,8 @@ class _Handler(BaseHTTPRequestHandler):
                 headers = {**headers, **changed}
             case Rewrite(change):
                 answer = change(answer)
+            case Remake(remade):
+                status, headers, answer = remade(status, headers, answer)
             case Late(release, is_done):
                 is_done.set()
                 release.wait()

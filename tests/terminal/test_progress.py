@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mdconnector.output import CurrentStderr
 from mdconnector.steps import Phase, Step
 from mdconnector.terminal.progress import SHOWN_ROWS, Board, draw
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
@@ -86,6 +88,18 @@ def test_a_board_takes_itself_away_and_never_hides_the_cursor_for_longer_than_a_
     assert "0 of 1 done" in file.getvalue()
     # the last thing erases the lines that were drawn: up and erase, for each
     assert re.search(r"(\x1b\[1A\x1b\[2K)+$", file.getvalue())
+
+
+def test_what_is_logged_goes_above_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr("sys.stderr", screen)
+    handler = logging.StreamHandler(CurrentStderr())
+    board = Board(color=False, console=Console(file=screen, force_terminal=True, width=60))
+    board.show(step("a.example", Phase.AT_WORK))
+    handler.handle(logging.makeLogRecord({"msg": "what was remembered is lost"}))
+    board.close()
+    assert left_on_screen(screen.getvalue()).strip() == "what was remembered is lost"
+    assert "0 of 1 done" in screen.getvalue().partition("lost")[2], "it is drawn anew below"
 
 
 # --- the real command ----------------------------------------------------------------------------
@@ -183,13 +197,3 @@ def test_a_run_that_is_interrupted_leaves_the_cursor(sites: PlainSites) -> None:
     assert child.wait(ENOUGH_SECONDS) == -signal.SIGINT
     text = told.decode()
     assert text.rindex(SHOW_CURSOR) > text.rindex(HIDE_CURSOR)
-
-
-@pytest.mark.pebble
-def test_a_warning_goes_above_what_is_drawn(sites: PlainSites) -> None:
-    folder = sites.store / "mdconnector" / "attempts"
-    assert sites.run("enroll", NAMES[0]).exit_code == 0
-    (folder / f"{NAMES[1]}.json").write_text("damaged")
-    code, told = on_a_terminal(sites, "enroll", "--all")
-    assert code == 0, told
-    assert "what was remembered is lost" in left_on_screen(told)

@@ -188,7 +188,9 @@ def test_a_valid_certificate_that_is_not_served_has_a_sign_below() -> None:
 
 def test_a_thousand_sentences_are_cut_short() -> None:
     many = tuple(replace(FAILING, name=f"n{number}.example") for number in range(SHOWN_NOTES + 5))
-    assert "\nand 5 more; see 'mdconnector status NAME'" in plain(StatusResult(many, NOW), 100)
+    text = plain(StatusResult(many, NOW), 100)
+    assert text.count("the pre-validation has expired") == SHOWN_NOTES
+    assert "\nand 5 more; see 'mdconnector status NAME'" in text
 
 
 def test_of_very_many_domains_the_most_urgent_are_shown() -> None:

@@ -46,7 +46,7 @@ class Playground:
         }
 
 
-def open_playground(folder: Path, servers: ExitStack) -> Playground:
+def open_playground(folder: Path, servers: ExitStack, *, mod_md: bool = True) -> Playground:
     """Start everything in an empty folder that Apache's user can search."""
     http_port, https_port = free_port(), free_port()
     dns = servers.enter_context(Challtestsrv(folder / "dns"))
@@ -63,6 +63,7 @@ def open_playground(folder: Path, servers: ExitStack) -> Playground:
     }
     apache = Apache(
         folder / "apache",
+        mod_md=mod_md,
         http_port=http_port,
         ssl_port=https_port,
         main_extra="\n".join(f'Define {name} "{value}"' for name, value in values.items()),

@@ -72,6 +72,7 @@ class Reader:
         elsewhere = (
             ("/etc/apache2/sites-available", str(apache.sites_folder)),
             ("/etc/apache2", str(apache.root)),
+            ("/var/www/html", str(apache.root / "htdocs")),
             ("/etc/letsencrypt", str(playground.folder / "letsencrypt")),
             ("https://acme.sectigo.com/v2/OV", ca.directory_url),
             ("/usr/local/bin/nsupdate.sh /etc/dns-01.conf", "${DNS_01_COMMAND}"),
@@ -155,7 +156,9 @@ def as_pattern(shown: str) -> str:
 @pytest.mark.parametrize("page", [one for one in PAGES if has_transcript(one)], ids=name_of)
 def test_the_commands_of_a_page_print_what_it_shows(page: Path, parts_folder: Path) -> None:
     with ExitStack() as servers:
-        reader = Reader(page, playground_module().open_playground(parts_folder, servers))
+        mod_md = "<!-- an Apache without mod_md -->" not in page.read_text()
+        playground = playground_module().open_playground(parts_folder, servers, mod_md=mod_md)
+        reader = Reader(page, playground)
         for block in blocks(page):
             for command, shown, printed in reader.follow(block):
                 assert re.fullmatch(as_pattern(shown), printed), (

@@ -138,6 +138,21 @@ def test_an_unknown_id_names_those_that_there_are(sites: SitesBehindProxy) -> No
         assert f"there are: {ID}" in done.stderr
 
 
+def test_show_tells_where_the_ca_and_the_store_differ(sites: SitesBehindProxy) -> None:
+    file = sites.store / "accounts" / ID / "account.json"
+    file.write_text(file.read_text().replace('"valid"', '"unknown"'))
+    found = entry(sites.here("account", "show", "--json"))
+    assert (found["status"], found["detail"]) == ("valid", "stored here as unknown")
+
+
+def test_without_a_store_there_is_no_account(new_sites: SitesBehindProxy) -> None:
+    assert new_sites.here("account").stdout == "no account is stored\n"
+    assert new_sites.here("account", "show").exit_code == 0
+    for words in (("show", ID), ("rollover", ID), ("deactivate", ID, "--yes"), ("recover",)):
+        assert new_sites.here("account", *words).exit_code == 2
+    assert not new_sites.store.exists()
+
+
 # --- rollover ------------------------------------------------------------------------------------
 
 
@@ -393,6 +408,31 @@ def test_recover_finds_a_registration_that_was_cut_short(
     done = new_sites.here("account", "recover", "--json")
     assert (done.exit_code, entry(done)["id"]) == (0, ID), done.output
     enrolls(new_sites, proxy)
+
+
+def test_recover_leaves_a_key_alone_that_is_not_registered_yet(
+    new_sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    proxy.rules.append(Rule(problem(401, "unauthorized", "no"), path=NEW_ACCOUNT))
+    assert new_sites.here("renew", PROVEN).exit_code == 1
+    proxy.expect()
+    before = new_sites.account()
+    done = new_sites.here("account", "recover")
+    assert done.exit_code == 0
+    assert "not registered yet; the next order does it" in done.stdout
+    assert new_sites.account() == before
+
+
+def test_recover_of_an_account_at_a_ca_that_nobody_uses_says_so(
+    sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    folder = sites.store / "accounts" / ID
+    (folder / "account.json").unlink()
+    folder.rename(folder.with_name("ACME-other.example-0000"))
+    done = sites.here("account", "recover")
+    assert done.exit_code == 1
+    assert "no managed domain uses a CA that ACME-other.example-0000" in done.stderr
+    assert proxy.requests == []
 
 
 # --- secrets -------------------------------------------------------------------------------------

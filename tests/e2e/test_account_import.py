@@ -341,6 +341,28 @@ def test_an_import_shows_no_secret_and_leaves_the_other_clients_files_alone(
     assert snapshot(folder) == before
 
 
+def test_an_account_at_a_ca_that_nobody_uses_is_not_imported(
+    new_sites: SitesBehindProxy, sites_with_account: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    new_sites.add(PROVEN, {"MDCertificateAuthority": "https://127.0.0.1:9/dir"})
+    done = new_sites.here("account", "import", sites_with_account.store / "accounts")
+    assert done.exit_code == 1
+    assert f"no managed domain uses the account's CA {proxy.directory_url}" in done.stderr
+    assert proxy.requests == []
+
+
+def test_a_weak_key_is_not_stored(
+    new_sites: SitesBehindProxy, proxy: FaultingProxy, tmp_path: Path
+) -> None:
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    file = tmp_path / "account.key"
+    file.write_bytes(weak.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    done = new_sites.here("account", "import", file)
+    assert done.exit_code == 1
+    assert "rsa1024, and fewer than 2048 bits are too weak; add --change-key" in done.stderr
+    assert proxy.requests == []
+
+
 # --- with the real mod_md ------------------------------------------------------------------------
 
 

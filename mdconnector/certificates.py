@@ -107,7 +107,10 @@ def read_leaf(pem: bytes) -> x509.Certificate:
 
 def read_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
     """Return all certificates of a PEM file, leaf first. Raises CertificateError."""
-    return tuple(_parse(block) for block in split_chain(pem))
+    chain = tuple(_parse(block) for block in split_chain(pem))
+    for certificate in chain:
+        _require_readable(certificate)
+    return chain
 
 
 def chain_to_pem(chain: Iterable[x509.Certificate]) -> bytes:
@@ -323,6 +326,16 @@ def make_csr(names: tuple[str, ...], key: PrivateKey, *, must_staple: bool) -> b
 def _parse(block: bytes) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(block)
+    except ValueError as error:
+        raise CertificateError("the certificate cannot be read: it is malformed") from error
+
+
+def _require_readable(certificate: x509.Certificate) -> None:
+    """Have parsed at once what is parsed only when it is asked for."""
+    try:
+        _ = certificate.subject, certificate.issuer, certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return  # a weak one is what it is then
     except ValueError as error:
         raise CertificateError("the certificate cannot be read: it is malformed") from error
 

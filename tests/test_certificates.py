@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mdconnector.certificates import (
@@ -375,3 +376,13 @@ def test_reasons_to_revoke_have_the_names_of_rfc_5280() -> None:
     assert RevocationReason.labelled("keyCompromise") is RevocationReason.KEY_COMPROMISE
     with pytest.raises(ValueError, match="'x' is no reason to revoke"):
         RevocationReason.labelled("x")
+
+
+def test_chain_with_a_name_that_is_no_text_is_malformed_and_no_error_of_ours() -> None:
+    good = CA.credential(("a.example",))
+    name = CA.subject.rfc4514_string().removeprefix("CN=").encode()
+    der = CA.root.public_bytes(Encoding.DER)
+    bad = x509.load_der_x509_certificate(der.replace(name, b"\xff" * len(name)))
+    chain = chain_to_pem((good.chain[0], bad))
+    with pytest.raises(CertificateError, match="malformed"):
+        make_credential(good.spec, good.key, chain)

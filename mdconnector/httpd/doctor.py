@@ -56,7 +56,8 @@ class _Examination:
         self.configuration = configuration
         self.domains = configuration.domains
         self.can_http = is_reachable(configuration.listens, configuration.http_port)
-        self.can_https = is_reachable(configuration.listens, configuration.https_port)
+        named = {one.address.port for one in configuration.listens if one.protocol == "https"}
+        self.https_ports = {443, configuration.https_port, *named} - {None}
 
     def served_by_mod_md(self, domain: ManagedDomain) -> bool:
         """Say whether Apache gets a domain's certificate from mod_md, not from lines of its own."""
@@ -331,12 +332,8 @@ def _unused(one: _Examination) -> Iterator[Finding]:
 
 def _without_ssl(one: _Examination) -> Iterator[Finding]:
     for domain in one.domains:
-        if not domain.used or domain.used_by_ssl:
-            continue
-        off = next((vhost for vhost in domain.vhosts if _should_have_ssl(one, vhost)), None)
-        if off is not None and not one.served_by_mod_md(domain):
-            continue
-        if off is not None:
+        off = next((vhost for vhost in domain.vhosts if _lacks_ssl(one, vhost)), None)
+        if off is not None and one.served_by_mod_md(domain):
             yield Finding(
                 "ssl-engine-off",
                 Severity.WARNING,
@@ -345,7 +342,7 @@ def _without_ssl(one: _Examination) -> Iterator[Finding]:
                 "write 'SSLEngine on' in it",
                 domain.name,
             )
-        else:
+        elif off is None and domain.used and not domain.used_by_ssl:
             yield Finding(
                 "no-ssl-vhost",
                 Severity.INFO,
@@ -356,14 +353,12 @@ def _without_ssl(one: _Examination) -> Iterator[Finding]:
             )
 
 
+def _lacks_ssl(one: _Examination, vhost: VirtualHost) -> bool:
+    return not vhost.ssl and _should_have_ssl(one, vhost)
+
+
 def _should_have_ssl(one: _Examination, vhost: VirtualHost) -> bool:
-    https_ports = {443, one.configuration.https_port}
-    https_ports.update(
-        listen.address.port for listen in one.configuration.listens if listen.protocol == "https"
-    )
-    return any(
-        address.port is not None and address.port in https_ports for address in vhost.addresses
-    )
+    return any(address.port in one.https_ports for address in vhost.addresses)
 
 
 def _aliases(one: _Examination) -> Iterator[Finding]:

@@ -139,6 +139,12 @@ CASES = [
     ("domain-unused", "warning", BASICS + DOMAIN, ORDINARY),
     ("ssl-engine-off", "warning", BASICS + DOMAIN + PLAIN_VHOST.format(443), ORDINARY),
     (
+        "ssl-engine-off",
+        "warning",
+        ORDINARY + PLAIN_VHOST.format(443),
+        ORDINARY + PLAIN_VHOST.format(80),
+    ),
+    (
         "no-ssl-vhost",
         "info",
         BASICS + DOMAIN + PLAIN_VHOST.format(80),

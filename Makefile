@@ -80,12 +80,14 @@ fuzz: $(VENV)/.with-tools
 torture: $(VENV)/.with-tools
 	$(BIN)/python -m tests.torture $(FIGURES)
 
-# What stores, obtains and judges certificates has every branch run by the tests that mirror it.
-COVERED := mdconnector/store/*,mdconnector/acme/*,mdconnector/certificates.py,mdconnector/httpd/pairs.py
+# What stores, obtains and judges certificates: each branch is to be run by the tests beside it.
+COVERED := mdconnector/store/*,mdconnector/acme/*,mdconnector/certificates.py,mdconnector/candidates.py,mdconnector/httpd/pairs.py
 coverage: $(VENV)/.with-tools
 	rm -f .coverage .coverage.*
 	MDCONNECTOR_REQUIRE_PARTS=1 $(BIN)/coverage run -m pytest -q \
-	  tests/store tests/acme tests/test_certificates.py tests/httpd/test_pairs.py
+	  tests/store tests/acme tests/test_certificates.py tests/test_candidates.py tests/httpd/test_pairs.py \
+	  tests/e2e/test_account.py tests/e2e/test_account_import.py tests/e2e/test_accounts.py \
+	  tests/e2e/test_revoke.py tests/e2e/test_renewal_information.py
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --show-missing --include='$(COVERED)' --fail-under=100
 

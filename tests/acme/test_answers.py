@@ -160,3 +160,29 @@ def test_date_beyond_the_calendar_is_nonsense(header: str) -> None:
         url=URL, status=200, headers={"date": [header], "retry-after": [header]}, body=b""
     )
     assert response.retry_after_seconds is None
+
+
+def test_directory_with_profiles_and_without_terms_comes_back_as_it_was() -> None:
+    document = {
+        "newNonce": "https://ca.example/n",
+        "newAccount": "https://ca.example/a",
+        "newOrder": "https://ca.example/o",
+        "meta": {"profiles": {"short": "seven days", "long": ""}},
+    }
+    directory = parse_directory(document, url="https://ca.example/dir")
+    assert directory.profiles == ("short", "long")
+    assert directory.terms_of_service is None
+    again = parse_directory(directory.to_json(), url="https://ca.example/dir")
+    assert again == directory
+
+
+@pytest.mark.parametrize("value", ["1", True, 1.5, []])
+def test_number_of_another_type_is_refused(value: object) -> None:
+    members = JsonObject({"status": value}, what="problem", url="https://ca.example/x")
+    with pytest.raises(CaProtocolError, match="'status'"):
+        members.whole_number("status")
+
+
+def test_absent_number_is_none() -> None:
+    members = JsonObject({"status": 400}, what="problem", url="https://ca.example/x")
+    assert (members.whole_number("status"), members.whole_number("other")) == (400, None)

@@ -995,3 +995,104 @@ def test_many_threads_share_a_session(account_key: rsa.RSAPrivateKey, leaf_key: 
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(one, range(40)))) == 40
+
+
+# --- what is tried again, and what is not
+
+
+def test_account_without_a_contact_is_registered_without_one(client: Client) -> None:
+    register_account(client.session, client.key, contact=None, terms_agreed=True, eab=None)
+    assert b"contact" not in signed_payload(client.ca.bodies[-1])
+
+
+def test_binding_that_never_left_this_machine_is_not_called_lost(
+    account_key: rsa.RSAPrivateKey, leaf_key: PrivateKey
+) -> None:
+    client = Client(FakeCa(bindings={"kid-1": SECRET}), account_key, leaf_key)
+    client.ca.fault("/new-account", *[refused] * 9)
+    with pytest.raises(CaUnreachableError) as caught:
+        client.register(BINDING)
+    assert not caught.value.request_sent
+    assert client.ca.used_bindings == []
+
+
+def test_binding_that_was_used_with_this_key_has_its_account(
+    account_key: rsa.RSAPrivateKey, leaf_key: PrivateKey
+) -> None:
+    client = Client(FakeCa(bindings={"kid-1": SECRET}), account_key, leaf_key)
+    known = client.register(BINDING)
+    used = problem(403, "unauthorized", "ACME account is not awaiting external account binding")
+    client.ca.fault("/new-account", used)
+    assert client.register(BINDING).url == known.url
+
+
+def test_binding_that_was_used_with_another_key_is_the_ca_s_refusal(
+    account_key: rsa.RSAPrivateKey, leaf_key: PrivateKey
+) -> None:
+    client = Client(FakeCa(bindings={"kid-1": SECRET}), account_key, leaf_key)
+    used = problem(403, "unauthorized", "ACME account is not awaiting external account binding")
+    client.ca.fault("/new-account", used)
+    with pytest.raises(CaProblemError, match="not awaiting external account binding"):
+        client.register(BINDING)
+    refusal = problem(403, "unauthorized", "the MAC is wrong")
+    client.ca.fault("/new-account", refusal)
+    with pytest.raises(CaProblemError, match="the MAC is wrong"):
+        client.register(BINDING)
+
+
+def test_renewal_is_ordered_once_more_without_the_replaced_one_but_not_under_a_limit(
+    client: Client,
+) -> None:
+    client.ca.directory_extra = {"renewalInfo": f"{BASE}/ari"}
+    account = client.register()
+    client.ca.fault("/new-order", problem(400, "malformed", ""))
+    assert client.order(account, replaces="a.b").status is OrderStatus.READY
+    client.ca.fault("/new-order", problem(429, "rateLimited", "slow down"))
+    with pytest.raises(CaProblemError, match="slow down"):
+        client.order(account, replaces="a.b")
+
+
+def test_challenge_that_never_left_this_machine_is_that_error(client: Client) -> None:
+    client.ca.orders_come = "pending"
+    account = client.register()
+    order = client.order(account)
+    offered = fetch_authorization(client.session, account, order.authorizations[0])
+    url = offered.challenges[0].url
+    assert url is not None
+    client.ca.fault("/challenge", *[refused] * 9)
+    with pytest.raises(CaUnreachableError) as caught:
+        answer_challenge(client.session, account, url)
+    assert not caught.value.request_sent
+
+
+def test_finalize_that_never_left_this_machine_is_that_error(client: Client) -> None:
+    account = client.register()
+    order = client.order(account)
+    client.ca.fault("/finalize", *[refused] * 9)
+    with pytest.raises(CaUnreachableError) as caught:
+        client.finalize(account, order)
+    assert not caught.value.request_sent
+
+
+def test_finalize_that_is_malformed_while_the_order_is_still_ready_is_that_error(
+    client: Client,
+) -> None:
+    account = client.register()
+    order = client.order(account)
+    client.ca.fault("/finalize", problem(400, "malformed", "no CSR of ours"))
+    with pytest.raises(CaProblemError, match="no CSR of ours"):
+        client.finalize(account, order)
+
+
+def test_order_without_a_certificate_has_no_chain_yet(client: Client) -> None:
+    account = client.register()
+    order = client.order(account)
+    assert order.certificate is None
+    with pytest.raises(CaProtocolError, match="no 'certificate' yet"):
+        fetch_chain(client.session, account, order)
+
+
+def test_location_that_is_no_url_is_a_protocol_error(client: Client) -> None:
+    client.ca.fault("/new-account", with_headers(Location="https://[ca.example/x"))
+    with pytest.raises(CaProtocolError, match="a header that is no URL"):
+        client.register()

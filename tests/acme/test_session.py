@@ -791,3 +791,74 @@ def test_trust_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes 
         file.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"MDCACertificateFile .*roots\.pem"):
         Session(DIRECTORY_URL, ca_certificates=str(file))
+
+
+# --- what only odd moments lead to
+
+
+def test_time_of_a_ca_that_has_not_answered_yet_costs_a_nonce_that_is_kept(
+    talk: Conversation,
+) -> None:
+    talk.session = Session(
+        DIRECTORY_URL,
+        transport=httpx.MockTransport(talk.ca),
+        sleep=talk.slept.append,
+        remembered=talk.session.directory(),
+    )
+    before = talk.ca.count("nonce")
+    talk.session.ca_time()
+    talk.post()
+    assert talk.ca.count("nonce") == before + 1
+
+
+def test_remembered_directory_with_an_unsafe_address_is_read_anew(talk: Conversation) -> None:
+    document = talk.session.directory().to_json() | {"newOrder": "http://ca.example/order"}
+    remembered = parse_directory(document, url=DIRECTORY_URL)
+    session = Session(DIRECTORY_URL, transport=httpx.MockTransport(talk.ca), remembered=remembered)
+    assert session.directory().new_order == f"{BASE}/new-order"
+    assert session.directory_is_fresh
+
+
+def test_unsigned_question_goes_to_no_foreign_address(talk: Conversation) -> None:
+    with pytest.raises(CaProtocolError, match="does not"):
+        talk.session.get("https://evil.example/ari", purpose=Purpose.RENEWAL_INFO)
+    assert talk.ca.count("/ari") == 0
+
+
+def test_nonce_address_that_has_moved_is_looked_up_anew(talk: Conversation) -> None:
+    document = talk.session.directory().to_json() | {"newNonce": f"{BASE}/old-nonce"}
+    remembered = parse_directory(document, url=DIRECTORY_URL)
+    again = Conversation(talk.ca, talk.key, remembered=remembered)
+    again.post()
+    assert talk.ca.count("/old-nonce") == 1
+
+
+def test_connection_that_is_not_made_in_time_says_how_long_it_was_tried(
+    talk: Conversation,
+) -> None:
+    def slow(_: Handle) -> httpx.Response:
+        raise httpx.ConnectTimeout("timed out")
+
+    talk.ca.fault("/directory", *[slow] * 9)
+    with pytest.raises(CaUnreachableError, match=r"no connection within \d+ s"):
+        talk.session.directory()
+
+
+@pytest.mark.parametrize("address", ["https://[::1", "http://[x]/"])
+def test_address_that_no_url_can_have_is_refused(talk: Conversation, address: str) -> None:
+    talk.session.directory()
+    with pytest.raises(CaProtocolError):
+        talk.session.post(address, None, key=talk.key, kid="k", purpose=Purpose.READ)
+    assert talk.session.requests_sent == 1
+
+
+def test_proxy_by_https_is_trusted_by_its_own_file(tmp_path: Path) -> None:
+    bundle = tmp_path / "none.pem"
+    bundle.write_text("no certificate")
+    with pytest.raises(ConfigurationError, match="MDHttpProxyCACertificateFile"):
+        Session(
+            DIRECTORY_URL,
+            proxy_url="https://proxy.example:3128",
+            proxy_ca_certificates=str(bundle),
+        )
+    Session(DIRECTORY_URL, proxy_url="https://proxy.example:3128")

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tests.e2e.command import Finished, run
+from mdconnector.acme.resources import Account
+from mdconnector.keys import generate_account_key
+from mdconnector.managed_domain import ExternalAccount, ManagedDomain, SourceLine
+from mdconnector.store.account_folders import AccountFolder, PendingRegistration
+from mdconnector.store.records import StoredAccount
+from tests.authority import Authority
+from tests.e2e.command import COMMAND, Finished, run
 from tests.e2e.leaks import ProcessWatch, Secrets, files_with, others_can_read
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
 from tests.parts import Apache, Pebble
@@ -331,3 +338,71 @@ def test_a_private_key_in_place_of_the_binding_s_file_is_never_repeated(
     assert done.exit_code == 1
     assert f"{place.folder}/key.pem" in done.stderr
     assert Secrets().add_key("key", key).found_in(done.output) == []
+
+
+# --- values of ours, and other users of the machine ----------------------------------------------
+
+
+def test_no_value_that_holds_a_secret_shows_it() -> None:
+    binding = ExternalAccount("kid-1", CANARY)
+    credential = Authority().credential(("a.example",))
+    account_key = generate_account_key()
+    stored = StoredAccount(
+        id="ACME-ca.example-0000",
+        url="https://ca.example/acct/1",
+        ca_url="https://ca.example/dir",
+        eab_kid="kid-1",
+        eab_hmac=CANARY,
+    )
+    held: tuple[object, ...] = (
+        binding,
+        stored,
+        credential,
+        Account("https://ca.example/acct/1", account_key, "valid", (), None, {}),
+        AccountFolder("ACME-ca.example-0000", stored, account_key, None),
+        PendingRegistration("https://ca.example/dir", "kid-1", account_key),
+        ManagedDomain("a.example", ("a.example",), SourceLine("a.conf", 1), eab=binding),
+    )
+    secrets = canary().add_key("leaf", credential.key).add_key("account", account_key)
+    # with the values of all variables, as some tools print a traceback
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        _fail_beside(held)
+    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    shown = "".join(told.format())
+    assert "kid-1" in shown
+    assert secrets.found_in(shown) == []
+    for one in held:
+        assert secrets.found_in(f"{one!r} {one!s}") == [], type(one)
+    assert canary().found_in(CANARY), "the search itself works"
+
+
+def _fail_beside(held: tuple[object, ...]) -> None:
+    json.loads("{", object_hook=lambda _: held)
+
+
+@pytest.mark.pebble
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.parametrize("umask", ["000", "022", "077", "777"])
+def test_nobody_else_can_read_a_secret_under_any_umask(
+    parts_folder: Path, counting_ca: Pebble, umask: str
+) -> None:
+    place = PlainSites(parts_folder / "place")
+    name = f"umask-{umask}.example.org"
+    place.write("site", ssl_site(name, settings_for(counting_ca)))
+    command = ("sh", "-c", f'umask {umask}; exec "$@"', "sh", *COMMAND)
+    secrets = Secrets().add_text("HMAC", EAB_KEYS["kid-1"])
+    for words in (("enroll", name), ("promote", name), ("renew", name, "--force")):
+        assert place.run(*words, command=command).exit_code == 0
+        add_keys_of(place.store, secrets)
+    holding = dict(files_with(secrets, place.store))
+    assert {"account.json", "md_store.json", "privkey.secp256r1.pem"} <= {
+        path.name for path in holding
+    }
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        readable = [path for path in holding if os.access(path, os.R_OK, effective_ids=True)]
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+    assert readable == []

@@ -11,10 +11,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ sys.path.insert(0, str(CLONE))
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from examples.playground import make_folder
 from tests.parts import (
     Apache,
     Challtestsrv,
@@ -59,7 +58,7 @@ class Failure(Exception):  # noqa: N818 - it ends the demo, nothing catches it b
 
 def main() -> int:
     """Run the demo; return 0 only if every step came out as it should."""
-    folder = make_folder()
+    folder = make_folder(RUN)
     try:
         with ExitStack() as servers:
             run_demo(servers, folder)
@@ -237,22 +236,6 @@ def mdconnector(*arguments: str) -> None:
 def heading(text: str) -> None:
     """Print what comes next."""
     print(f"\n{BOLD}== {text}{PLAIN}", flush=True)
-
-
-def make_folder() -> Path:
-    """Make an empty demo-run; where Apache's user cannot search the clone, as a link to /tmp."""
-    if RUN.is_symlink():
-        shutil.rmtree(RUN.resolve(), ignore_errors=True)
-        RUN.unlink()
-    shutil.rmtree(RUN, ignore_errors=True)
-    searchable = all(parent.stat().st_mode & 0o001 for parent in (CLONE, *CLONE.parents))
-    if searchable or os.geteuid() != 0:
-        RUN.mkdir(mode=0o755)
-        return RUN
-    folder = Path(tempfile.mkdtemp(prefix="mdconnector-demo-"))
-    folder.chmod(0o755)
-    RUN.symlink_to(folder)
-    return folder
 
 
 def write_secret(file: Path, text: str) -> None:

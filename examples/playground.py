@@ -15,6 +15,7 @@ import shlex
 import shutil
 import signal
 import sys
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,20 +73,34 @@ def open_playground(folder: Path, servers: ExitStack, *, mod_md: bool = True) ->
     return Playground(folder, apache, ca, dns)
 
 
+def make_folder(run: Path) -> Path:
+    """Make an empty folder; where Apache's user cannot search those above it, as a link to /tmp."""
+    if run.is_symlink():
+        shutil.rmtree(run.resolve(), ignore_errors=True)
+        run.unlink()
+    shutil.rmtree(run, ignore_errors=True)
+    searchable = all(parent.stat().st_mode & 0o001 for parent in run.parents)
+    if searchable or os.geteuid() != 0:
+        run.mkdir(mode=0o755)
+        return run
+    folder = Path(tempfile.mkdtemp(prefix="mdconnector-demo-"))
+    folder.chmod(0o755)
+    run.symlink_to(folder)
+    return folder
+
+
 def main(where: str = "demo-run") -> None:
     """Open the playground, write what a shell needs, and wait for the end."""
-    folder = Path(where).resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o755)
+    folder = make_folder(Path(where).absolute())
     ends = {signal.SIGINT, signal.SIGTERM}
     with ExitStack() as servers:
         playground = open_playground(folder, servers)
         lines = [
             f"export {name}={shlex.quote(text)}" for name, text in playground.environment().items()
         ]
-        (folder / "environment").write_text("\n".join(lines) + "\n")
+        (Path(where) / "environment").write_text("\n".join(lines) + "\n")
         print(f"A test CA and an Apache are running. In another terminal:\n\n  cd {CLONE}")
-        print(f"  . {folder}/environment\n\nCtrl-C ends them.", flush=True)
+        print(f"  . {Path(where).absolute()}/environment\n\nCtrl-C ends them.", flush=True)
         signal.pthread_sigmask(signal.SIG_BLOCK, ends)
         signal.sigwait(ends)
 

@@ -24,7 +24,7 @@ from tests.torture.figure import CannotRunError
 
 CA_URL = "https://ca.example/dir"
 ACCOUNT_ID = "ACME-ca.example-0000"
-_SETTINGS = f"""\
+SETTINGS = f"""\
 MDCertificateAuthority {CA_URL}
 MDCertificateAgreement accepted
 MDContactEmail hostmaster@example.org
@@ -130,4 +130,4 @@ class Fleet:
 
 
 def _settings(*, mod_md: bool) -> str:
-    return _SETTINGS if mod_md else f"<IfDefine MDCONNECTOR>\n{_SETTINGS}</IfDefine>\n"
+    return SETTINGS if mod_md else f"<IfDefine MDCONNECTOR>\n{SETTINGS}</IfDefine>\n"

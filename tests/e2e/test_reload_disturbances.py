@@ -1,0 +1,195 @@
+"""Promotions whose reload is disturbed, or whose result nobody can ask for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.e2e.command import Finished, run
+from tests.e2e.estate import live_leaf, managed_site, served_leaf
+from tests.parts import Apache, wait_until
+from tests.torture.fleet import SETTINGS, Fleet
+
+pytestmark = pytest.mark.apache
+
+MakeApache = Callable[..., Apache]
+NAME = "shop.example"
+REMOTEIP = "LoadModule remoteip_module /usr/lib/apache2/modules/mod_remoteip.so\n"
+HASTY = (
+    sys.executable,
+    "-c",
+    """
+from mdconnector.cli import main
+from mdconnector.httpd import process
+process.reload.__kwdefaults__["limit_seconds"] = 1
+main()""",
+)
+"""the command, which waits a second for a reload"""
+ON_ANOTHER_HOST = (
+    *(shutil.which("unshare") or "unshare", "--uts", sys.executable, "-c"),
+    """
+import socket
+socket.sethostname("other-host")
+from mdconnector.cli import main
+main()""",
+)
+"""the command, where the host has another name"""
+
+
+class Shop:
+    """An Apache that serves an old set, and a new one of ours that is staged."""
+
+    def __init__(self, fleet: Fleet, *beside: Apache) -> None:
+        """Start it, and others with the same store, before anything is staged."""
+        self.apache = fleet.apache
+        self.old, self.new = (fleet.sets() for _ in range(2))
+        fleet.put_live(self.old)
+        for other in beside:
+            other.start()
+        fleet.stage(self.new)
+
+    @property
+    def new_leaf(self) -> x509.Certificate:
+        """The leaf that was staged."""
+        return self.new[NAME].chain[0]
+
+    @property
+    def old_leaf(self) -> x509.Certificate:
+        """The leaf that was live at first."""
+        return self.old[NAME].chain[0]
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether anything waits."""
+        return (self.apache.store / "staging" / NAME).exists()
+
+    def promote(self, *options: str, command: tuple[str, ...] | None = None) -> Finished:
+        """Promote everything, for JSON."""
+        words = ("promote", "--all", "--json", *options)
+        if command is None:
+            return run(*words, config=self.apache.config)
+        return run(*words, config=self.apache.config, command=command)
+
+
+@pytest.fixture
+def fleet(parts_folder: Path) -> Fleet:
+    return Fleet(parts_folder / "apache", [NAME], mod_md=True)
+
+
+@pytest.fixture(autouse=True)
+def _ended(fleet: Fleet) -> object:
+    yield
+    fleet.apache.stop()
+
+
+def test_reload_command_that_hangs_is_killed_and_the_reload_is_owed(fleet: Fleet) -> None:
+    shop = Shop(fleet)
+    done = shop.promote("--reload-command", "sleep 600", command=HASTY)
+    assert (done.exit_code, done.json["reload"]) == (4, "failed"), done.output
+    domain = done.domain(NAME)
+    assert (domain["outcome"], domain["served"]) == ("promoted", "old")
+    assert "was killed" in domain["error"]["detail"]
+    assert live_leaf(shop.apache, NAME) == shop.new_leaf
+    assert served_leaf(shop.apache, NAME) == shop.old_leaf
+    assert not shop.is_staged
+
+    later = shop.promote("--reload")
+    assert (later.exit_code, later.json["reload"]) == (0, "reloaded"), later.output
+    assert served_leaf(shop.apache, NAME) == shop.new_leaf
+
+
+# --- what cannot be asked ------------------------------------------------------------------------
+
+
+def expect_unchecked(shop: Shop, done: Finished) -> None:
+    """The set is live and Apache has reloaded; nobody says that it is, or is not, served."""
+    assert (done.exit_code, done.json["reload"]) == (0, "reloaded"), done.output
+    domain = done.domain(NAME)
+    assert (domain["outcome"], domain["served"]) == ("promoted", "unchecked")
+    assert domain["error"] is None
+    assert live_leaf(shop.apache, NAME) == shop.new_leaf
+    assert not shop.is_staged
+    assert shop.apache.is_running
+
+
+def test_vhost_behind_the_proxy_protocol_is_not_asked_and_serves_the_new_set(
+    fleet: Fleet,
+) -> None:
+    site = managed_site(NAME, inside="RemoteIPProxyProtocol On\n")
+    fleet.apache.write_site("00-module", REMOTEIP)
+    fleet.apache.write_site(NAME, site)
+    shop = Shop(fleet)
+    done = shop.promote("--reload")
+    expect_unchecked(shop, done)
+    assert leaf_behind_proxy(shop.apache) == shop.new_leaf
+
+
+def test_vhost_on_the_address_of_another_host_is_not_asked(fleet: Fleet) -> None:
+    site = managed_site(NAME).replace("<VirtualHost *:", "<VirtualHost 192.0.2.7:")
+    fleet.apache.write_site(NAME, site)
+    shop = Shop(fleet)
+    expect_unchecked(shop, shop.promote("--reload"))
+
+
+def test_name_without_an_ssl_vhost_is_not_asked(fleet: Fleet) -> None:
+    site = f"MDomain {NAME}\n<VirtualHost *:${{HTTP_PORT}}>\nServerName {NAME}\n</VirtualHost>\n"
+    fleet.apache.write_site(NAME, site)
+    shop = Shop(fleet)
+    expect_unchecked(shop, shop.promote("--reload"))
+
+
+def leaf_behind_proxy(apache: Apache) -> x509.Certificate:
+    """Return what is served to a client that says first whom it speaks for."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+    with socket.create_connection((apache.address, apache.ssl_port), timeout=10) as plain:
+        plain.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 4711 443\r\n")
+        with tls.wrap_socket(plain, server_hostname=NAME) as connection:
+            der = connection.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der)
+
+
+# --- other hosts, and many domains ---------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a second host name")
+def test_swap_by_another_host_of_a_shared_store_owes_this_one_a_reload(
+    fleet: Fleet, make_apache: MakeApache
+) -> None:
+    sites = {path.stem: path.read_text() for path in fleet.apache.sites_folder.iterdir()}
+    other = make_apache(sites=sites, store=fleet.apache.store, main_extra=SETTINGS)
+    shop = Shop(fleet, other)
+    wait_until(lambda: served_leaf(other, NAME) == shop.old_leaf, "the other to serve the old set")
+    assert shop.promote("--reload").exit_code == 0
+    assert served_leaf(shop.apache, NAME) == shop.new_leaf
+    assert served_leaf(other, NAME) == shop.old_leaf
+
+    words = ("promote", "--all", "--reload", "--json")
+    done = run(*words, config=other.config, command=ON_ANOTHER_HOST)
+
+    assert done.exit_code == 0, done.output
+    domain = done.domain(NAME)
+    assert done.json["reload"] == "reloaded"
+    assert (domain["outcome"], domain["served"]) == ("nothing-staged", "new")
+    assert served_leaf(other, NAME) == shop.new_leaf
+
+
+def test_reload_of_two_thousand_domains_is_waited_for(fleet: Fleet) -> None:
+    many = "".join(f"MDomain site{number}.example\n" for number in range(2000))
+    fleet.apache.write_site("many", many)
+    shop = Shop(fleet)
+    done = shop.promote("--reload")
+    assert (done.exit_code, done.json["reload"]) == (0, "reloaded"), done.output
+    domain = done.domain(NAME)
+    assert (domain["outcome"], domain["served"]) == ("promoted", "new")
+    assert served_leaf(shop.apache, NAME) == live_leaf(shop.apache, NAME) == shop.new_leaf

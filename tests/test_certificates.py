@@ -386,3 +386,27 @@ def test_chain_with_a_name_that_is_no_text_is_malformed_and_no_error_of_ours() -
     chain = chain_to_pem((good.chain[0], bad))
     with pytest.raises(CertificateError, match="malformed"):
         make_credential(good.spec, good.key, chain)
+
+
+def test_a_pair_that_does_not_fit_names_the_certificate() -> None:
+    leaf = CA.leaf(NAMES, generate_key(EC_SPEC))
+    with pytest.raises(CertificateError) as caught:
+        credential_of(leaf, key=generate_key(EC_SPEC))
+    fingerprint = leaf.fingerprint(hashes.SHA256()).hex()[:16]
+    assert str(caught.value) == (
+        f"the secp256r1 certificate does not belong to its private key (certificate {fingerprint})"
+    )
+
+
+def test_a_chain_that_is_too_long_says_what_is_allowed() -> None:
+    with pytest.raises(CertificateError) as caught:
+        read_chain(b"x" * (MAX_CHAIN_BYTES + 1))
+    assert str(caught.value) == f"the chain has more than {MAX_CHAIN_BYTES} bytes"
+
+
+def test_each_missing_key_type_and_name_is_told() -> None:
+    both = replace(DOMAIN, configured_key_specs=(RSA_SPEC, EC_SPEC))
+    assert verify(CA.credential(("other.example",)), domain=both).refusals == (
+        "there is no rsa2048 certificate in it",
+        f"secp256r1: it does not cover {', '.join(NAMES)}",
+    )

@@ -256,3 +256,44 @@ def test_a_key_change_is_signed_by_the_new_key_and_names_the_old_one() -> None:
 
 def test_der_is_written_without_padding() -> None:
     assert der_text(b"\xfb\xff") == "-_8"
+
+
+NOT_BASE64URL = "the HMAC key of MDExternalAccountBinding is not base64url: "
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a b" * 10, f"{NOT_BASE64URL}it holds a blank or a line break"),
+        (
+            "a+b" * 10,
+            f"{NOT_BASE64URL}it holds '+' or '/' of plain base64 (base64url has '-' and '_' there)",
+        ),
+        (
+            "a/b" * 10,
+            f"{NOT_BASE64URL}it holds '+' or '/' of plain base64 (base64url has '-' and '_' there)",
+        ),
+        ("a=b" * 10, f"{NOT_BASE64URL}it holds '=' before its end"),
+        ("a!b" * 10, f"{NOT_BASE64URL}it holds a character that base64url does not have"),
+        ("a" * 25, f"{NOT_BASE64URL}a character is missing"),
+        (
+            "a" * 20,
+            "the HMAC key of MDExternalAccountBinding is only 15 bytes long, fewer than 16",
+        ),
+    ],
+)
+def test_hmac_that_cannot_be_meant_says_why_and_what_to_do(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        decode_hmac(text)
+    assert str(caught.value) == message
+    assert caught.value.hint == (
+        "copy it again from the CA's portal into MDExternalAccountBinding, as it stands there, "
+        "without blanks or line breaks"
+    )
+
+
+@pytest.mark.parametrize("length", [16, 17, 18, 19, 32])
+def test_hmac_of_any_length_is_decoded_with_and_without_padding(length: int) -> None:
+    raw = bytes(range(200, 200 + length))
+    padded = base64.urlsafe_b64encode(raw).decode()
+    assert decode_hmac(padded) == decode_hmac(padded.rstrip("=")) == raw

@@ -406,10 +406,7 @@ def _finish(places: Places, archive: Archive, name: str) -> Iterator[str]:
 
 def _bring_near(places: Places, archive: Archive, name: str, note: RollbackNote) -> bool:
     """Get the old set into work/domains/; False where there is nothing to exchange."""
-    with opened(places.domains, name) as live:
-        # strictly: a set that cannot be read now would pass for another one, and stay live
-        leaves = () if live is None else examined(live)[0]
-    if not note.refused or tuple(sorted(leaf.sha256 for leaf in leaves)) != note.refused:
+    if not note.refused or _leaves_at(places.domains, name) != note.refused:
         return False
     if places.work.stat(name) is None and places.outgoing.stat(name) is not None:
         places.outgoing.move(name, places.work, name)
@@ -436,13 +433,23 @@ def _bring_near(places: Places, archive: Archive, name: str, note: RollbackNote)
     )
 
 
+def _leaves_at(folder: Folder, name: str) -> tuple[str, ...]:
+    """Return what `fingerprints_at` does, but raise StoreError while the disk gives no answer.
+
+    Else a harmful set that cannot be read now would pass for another one, and stay live.
+    """
+    with opened(folder, name) as entry:
+        leaves = () if entry is None else examined(entry)[0]
+    return tuple(sorted(leaf.sha256 for leaf in leaves))
+
+
 def _close_rollback(places: Places, name: str, note: RollbackNote | None) -> StoreError | None:
     store = places.store
     try:
         if note is not None and note.refused:
             for place in (places.domains, *places.waiting()):
                 is_first = place is places.domains and note.replaced
-                if not is_first and fingerprints_at(place, name) == note.refused:
+                if not is_first and _leaves_at(place, name) == note.refused:
                     keep_refused(places, place, name)
             staging = store.staging()
             if staging is not None and fingerprints_at(staging, name) == note.refused:

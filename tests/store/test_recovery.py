@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -47,7 +48,7 @@ from tests.store.credentials import (
     put_set,
     set_in,
 )
-from tests.store.kill_points import Call, changes_of, failing_at, killed_at, refusing
+from tests.store.kill_points import Call, changes_of, failing_at, killed_at, refusing, watched
 from tests.store.stories import (
     ACCOUNT,
     ACCOUNT_KEY,
@@ -308,6 +309,31 @@ def test_old_set_comes_back_where_nothing_else_is_left(store: Store) -> None:
     put_work(store, "outgoing", OLD)
     recover(store, [DOMAIN], NOW)
     assert live(store) == leaves(OLD)
+
+
+def test_first_set_that_harmed_apache_does_not_stay_live_while_it_cannot_be_read(
+    store: Store,
+) -> None:
+    with_first(store)
+    promote(store)
+    note = RollbackNote(NOW, "Apache ended", leaves(NEW), ())
+    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    store.make_own("work", "rollback", NAME).close()
+    reads = 0
+
+    def watch(call: str, args: tuple[Any, ...], kwargs: dict[str, Any], original: Call) -> Any:
+        nonlocal reads
+        if call == "open-to-read" and args[0] == EC_SPEC.pubcert_name:
+            reads += 1
+            if reads == 2:  # the first one has found that it is live
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(*args, **kwargs)
+
+    with watched(watch, reads=True):
+        assert recover(store, [DOMAIN], NOW).failures
+    assert reads >= 2
+    assert recover(store, [DOMAIN], NOW).failures == {}
+    assert live(store) is None
 
 
 @pytest.mark.parametrize(

@@ -410,3 +410,18 @@ def test_each_missing_key_type_and_name_is_told() -> None:
         "there is no rsa2048 certificate in it",
         f"secp256r1: it does not cover {', '.join(NAMES)}",
     )
+
+
+def test_a_live_certificate_of_another_kind_is_no_measure_for_the_rest() -> None:
+    live = CA.credential(NAMES, life=400 * DAY).facts
+    others = (replace(live, key_label="rsa2048"), live)
+    warnings = verify(CA.credential(NAMES), live=others).warnings
+    assert warnings.count("secp256r1: it lives shorter than the one before it") == 1
+
+
+def test_a_self_made_certificate_is_told_and_a_lone_leaf_is_not() -> None:
+    key = generate_key(EC_SPEC)
+    lone = credential_of(CA.leaf(NAMES, key), key=key)
+    assert verify(lone).warnings == ()
+    own = credential_of(CA.leaf(NAMES, key, self_signed=True), key=key)
+    assert verify(own).warnings == ("secp256r1: it is self-signed; browsers will not trust it",)

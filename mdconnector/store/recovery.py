@@ -225,9 +225,12 @@ def _damage(store: Store, domain: ManagedDomain) -> str | None:
     with live:
         try:
             credentials_in(live, domain.key_specs)
-        except ExhaustedError:
-            raise
-        except (StoreError, CertificateError) as error:
+        except CertificateError as error:
+            return str(error)
+        except StoreError as error:
+            if error.unreadable or isinstance(error, ExhaustedError):
+                # it says nothing about what Apache can read, which is root
+                raise
             return str(error)
     return None
 

@@ -28,7 +28,7 @@ from mdconnector.keys import generate_key, public_bytes
 from mdconnector.store import folder as folders
 from mdconnector.store.accounts import begin_account, load_account, save_account
 from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
-from mdconnector.store.folder import ExhaustedError, Folder
+from mdconnector.store.folder import Folder
 from mdconnector.store.pending import Pending
 from mdconnector.store.recovery import recover, repair
 from mdconnector.store.tree import Store
@@ -464,12 +464,13 @@ def test_expired_set_repairs_a_damaged_one_because_apache_could_not_start(store:
     assert live(store) == leaves(expired)
 
 
-def test_live_set_that_cannot_be_opened_for_want_of_handles_is_not_repaired(store: Store) -> None:
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.EACCES])
+def test_live_set_that_only_this_run_cannot_open_is_not_repaired(store: Store, error: int) -> None:
     put_set(store, "domains", NAME, NEW)
     put_set(store, "archive", f"{NAME}.1", OLD)
     with (
-        refusing("open-to-read", errno.EMFILE, of=EC_SPEC.privkey_name) as has_failed,
-        pytest.raises(ExhaustedError),
+        refusing("open-to-read", error, of=EC_SPEC.privkey_name) as has_failed,
+        pytest.raises(StoreError),
     ):
         repair(store, DOMAIN, NOW)
     assert has_failed()

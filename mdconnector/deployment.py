@@ -171,12 +171,8 @@ class _Deployment:
         before = self._witness.ask([*new, *owing]) if self._reloads else {}
         outcomes, promoted = self._swap(candidates)
         if promoted is None:
-            why = HttpdError(
-                "Apache did not come to rest within 10 s, so nothing was swapped",
-                hint="the next run tries again",
-            )
             reload = Reload.REFUSED if self._wish.wanted else Reload.NOT_REQUESTED
-            return self._all_wait(candidates, why, reload)
+            return self._all_wait(candidates, _no_rest(), reload)
         live = [*(target for target in new if target.name in promoted), *owing]
         if not live or not self._wish.wanted:
             reload = Reload.NOT_NEEDED if self._wish.wanted else Reload.NOT_REQUESTED
@@ -258,6 +254,11 @@ class _Deployment:
                 outcomes[name] = failed(by_name[name].stock, result)
             else:
                 promoted[name] = result
+        disturbed = [one for one in prepared if one.name not in swapped]
+        if disturbed:
+            promotion.discard(self._store, disturbed)
+            for one in disturbed:
+                outcomes[one.name] = self._waits(by_name[one.name], _no_rest())
         notes = promotion.finish(self._store, promoted)
         for one in prepared:
             if one.name in promoted:
@@ -284,15 +285,18 @@ class _Deployment:
         if running is None:
             return promotion.swap(self._store, names)
         deadline = time.monotonic() + process.IDLE_LIMIT_SECONDS
+        still = process.Stillness(running)
+        done: dict[str, promotion.Swapped | StoreError] = {}
         while (left := deadline - time.monotonic()) > 0:
             if not process.wait_idle(running, limit_seconds=left):
-                return None
-            swapped = promotion.swap(
-                self._store, names, is_idle=lambda: process.is_idle_now(running)
+                break
+            rest = [name for name in names if name not in done]
+            done |= (
+                promotion.swap(self._store, rest, is_idle=still.begins, is_still=still.lasts) or {}
             )
-            if swapped is not None:
-                return swapped
-        return None
+            if len(done) == len(names):
+                break
+        return done or None
 
     def _promoted(self, candidate: Candidate, notes: tuple[str, ...]) -> PromotionOutcome:
         now = self._clock()
@@ -445,6 +449,13 @@ class _Deployment:
         if not self._wish.wanted or self._running is None:
             return False
         return self._witness.is_owed(stock, self._running)
+
+
+def _no_rest() -> HttpdError:
+    return HttpdError(
+        "Apache did not come to rest within 10 s, so nothing was swapped",
+        hint="the next run tries again",
+    )
 
 
 def _start_again(ended: RunningHttpd) -> str:

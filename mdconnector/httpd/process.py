@@ -213,6 +213,25 @@ def is_idle_now(running: RunningHttpd) -> bool:
     return True
 
 
+class Stillness:
+    """Whether the parent does nothing at all from one moment on."""
+
+    def __init__(self, running: RunningHttpd) -> None:
+        self._running = running
+        self._seen: tuple[str, str, str, str] | None = None
+
+    def begins(self) -> bool:
+        """Say whether the parent is idle now; `lasts` counts from here."""
+        is_idle = is_idle_now(self._running)
+        self._seen = _activity(self._running)
+        return is_idle
+
+    def lasts(self) -> bool:
+        """Say whether it has slept ever since, or ended. Takes no time."""
+        now = _activity(self._running)
+        return now is None or (now[0] == "S" and now == self._seen)
+
+
 def wait_idle(running: RunningHttpd, *, limit_seconds: float = IDLE_LIMIT_SECONDS) -> bool:
     """Wait until the parent is idle, so not in the middle of taking up its configuration."""
     deadline = time.monotonic() + limit_seconds

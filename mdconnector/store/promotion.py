@@ -172,13 +172,19 @@ def _always() -> bool:
 
 
 def swap(
-    store: Store, names: Iterable[str], *, is_idle: Callable[[], bool] = _always
+    store: Store,
+    names: Iterable[str],
+    *,
+    is_idle: Callable[[], bool] = _always,
+    is_still: Callable[[], bool] = _always,
 ) -> dict[str, Swapped | StoreError] | None:
     """Make prepared sets live, all in one burst under store.lock; durable when it returns.
 
     `is_idle` is asked once more under the lock; None: it said no, nothing was swapped, and the sets
-    wait for another swap or for `discard`. One that cannot be swapped is discarded. What was live
-    before waits in work/ for `finish` or `put_back`.
+    wait for another swap or for `discard`. So do those that are not in the result: `is_still`,
+    asked before each, said no, because this process may itself be held up between two of them.
+    One that cannot be swapped is discarded. What was live before waits in work/ for `finish` or
+    `put_back`.
     """
     names = tuple(names)
     with open_places(store) as places, ExitStack() as lock:
@@ -189,7 +195,9 @@ def swap(
             return dict.fromkeys(names, error)
         if not is_idle():
             return None
-        failures = _burst(places, names)
+        names, failures = _burst(places, names, is_still)
+        if not names:
+            return None
         try:
             places.sync()
         except StoreError as error:
@@ -329,14 +337,21 @@ def clear_challenges(store: Store, name: str) -> None:
             challenges.remove_tree(name)
 
 
-def _burst(places: Places, names: Iterable[str]) -> dict[str, StoreError]:
+def _burst(
+    places: Places, names: Iterable[str], is_still: Callable[[], bool] = _always
+) -> tuple[tuple[str, ...], dict[str, StoreError]]:
+    """Put sets live while it is still; returns those it was tried with, and what went wrong."""
+    tried = []
     failures = {}
     for name in names:
+        if not is_still():
+            break
+        tried.append(name)
         try:
             put_live(places, places.work, name)
         except StoreError as error:
             failures[name] = error
-    return failures
+    return tuple(tried), failures
 
 
 def _withdraw(places: Places, names: Iterable[str]) -> None:
@@ -373,7 +388,7 @@ def _exchange_back(
             problems[name] = error
     if ready:
         with store_lock(places.store):
-            problems |= _burst(places, ready)
+            problems |= _burst(places, ready)[1]
             places.sync()
 
 

@@ -18,6 +18,7 @@ from mdconnector.httpd import process
 from mdconnector.httpd.process import (
     ReloadOutcome,
     RunningHttpd,
+    Stillness,
     arguments_that_count,
     default_httpd,
     find_running,
@@ -259,6 +260,26 @@ def test_a_sleeping_parent_is_idle(tmp_path: Path, httpd: Path, start: Start) ->
     assert running is not None
     with running:
         assert wait_idle(running, limit_seconds=60)
+
+
+def test_stillness_ends_when_the_parent_does_anything(
+    tmp_path: Path, httpd: Path, start: Start
+) -> None:
+    program = start(httpd, "600")
+    running = find_running(write_pid(tmp_path, program.pid))
+
+    assert running is not None
+    with running:
+        still = Stillness(running)
+        wait_until(still.begins, "it to rest")
+        assert still.lasts()
+        program.send_signal(signal.SIGSTOP)
+        wait_until(lambda: not still.lasts(), "it to be stopped")
+        program.send_signal(signal.SIGCONT)
+        wait_until(lambda: is_idle_now(running), "it to rest again")
+        assert not still.lasts(), "what it did meanwhile counts"
+        wait_until(still.begins, "it to rest")
+        assert still.lasts()
 
 
 def test_a_working_parent_is_not_idle(tmp_path: Path, start: Start) -> None:

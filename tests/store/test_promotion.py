@@ -196,6 +196,24 @@ def test_nothing_is_swapped_while_apache_is_busy(store: Store) -> None:
     assert live(store) == leaves(OLD)
 
 
+def test_burst_ends_where_apache_wakes_up_and_the_rest_waits_for_another(store: Store) -> None:
+    names = ("b.example", "c.example", "d.example")
+    for name in names:
+        pair = CA.credential((name,))
+        domain = replace(DOMAIN, name=name, names=(name,))
+        prepare(store, domain, (pair,), ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+    stillness = iter((True, False, True, True))
+    first = swap(store, names, is_still=lambda: next(stillness))
+    assert first is not None
+    assert list(first) == ["b.example"]
+    assert {path.name for path in work_of(store)} == {"c.example", "d.example"}
+    second = swap(store, names[1:], is_still=lambda: next(stillness))
+    assert second is not None
+    assert list(second) == ["c.example", "d.example"]
+    assert work_of(store) == []
+    assert swap(store, [], is_still=lambda: False) is None
+
+
 def test_discarding_never_touches_a_set_that_was_live(store: Store) -> None:
     put_set(store, "domains", NAME, OLD)
     one = prepared(store)

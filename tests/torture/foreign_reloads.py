@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from unittest import mock
 
@@ -142,7 +142,11 @@ class _Shift:
                 self.tally.counts["looks at a parent that was at work"] += 1
             return is_idle
 
-        with mock.patch.object(process, "is_idle_now", is_idle_now):
+        with ExitStack() as patches:
+            patches.enter_context(mock.patch.object(process, "is_idle_now", is_idle_now))
+            if self._without:
+                lasts = mock.patch.object(process.Stillness, "lasts", return_value=True)
+                patches.enter_context(lasts)
             yield
 
 

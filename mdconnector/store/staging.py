@@ -72,7 +72,13 @@ def clear_staged(store: Store, name: str) -> bool:
     with staging, store.make_own(*WORK_STAGING) as work:
         _throw_away(store, work, name)
         # out of Apache's reach in one step: a set that is half removed is never seen
-        staging.move(name, work, name)
+        try:
+            staging.move(name, work, name)
+        except StoreError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            # mod_md has activated it meanwhile, and taken it away itself
+            return False
         staging.sync()
         work.sync()
         _throw_away(store, work, name)

@@ -277,3 +277,18 @@ def test_disk_that_fails_is_an_error_and_staging_stays(store: Store) -> None:
     ):
         stage_set(store)
     assert staged(store) == leaves(OLD)
+
+
+def test_set_that_mod_md_takes_away_meanwhile_is_nothing_to_clear(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(store, DOMAIN, (NEW,), ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+    make_own = store.make_own
+
+    def meanwhile(*parts: str) -> folders.Folder:
+        with store.make_group("staging") as staging:
+            staging.remove_tree(NAME)
+        return make_own(*parts)
+
+    monkeypatch.setattr(Store, "make_own", lambda _, *parts: meanwhile(*parts))
+    assert clear_staged(store, NAME) is False

@@ -19,11 +19,11 @@ import os, sys, time
 begin = time.perf_counter()
 pid = os.fork()
 if not pid:
-    os.execvp(sys.argv[1], sys.argv[1:])
+    os.execvp(sys.argv[2], sys.argv[2:])
 _, status, usage = os.wait4(pid, 0)
 seconds = time.perf_counter() - begin
 figures = seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-print(os.waitstatus_to_exitcode(status), *figures, file=os.fdopen(3, "w"))
+print(os.waitstatus_to_exitcode(status), *figures, file=os.fdopen(int(sys.argv[1]), "w"))
 """
 """in a small process of its own: the kernel counts a parent's memory as its child's"""
 
@@ -40,10 +40,9 @@ class Run:
 def measure(command: Sequence[str]) -> Run:
     """Run a command without its output; it must exit 0."""
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    timer = [sys.executable, "-E", "-S", "-c", _TIMER, *command]
     with tempfile.TemporaryFile() as figures, tempfile.TemporaryFile() as errors:
         subprocess.run(
-            ["/bin/sh", "-c", f'exec "$@" 3>&{figures.fileno()}', "sh", *timer],
+            [sys.executable, "-E", "-S", "-c", _TIMER, str(figures.fileno()), *command],
             env=variables,
             stdout=subprocess.DEVNULL,
             stderr=errors,

@@ -42,8 +42,15 @@ def pending(apache: Apache, name: str) -> Path:
 def await_mod_md(apache: Apache, name: str) -> None:
     """Wait until mod_md's watchdog has a complete set in staging and says so."""
     job = staged(apache, name) / "job.json"
+
+    def is_finished() -> bool:
+        try:
+            return json.loads(job.read_text()).get("finished") is True
+        except FileNotFoundError:  # not yet, or being replaced
+            return False
+
     wait_until(
-        lambda: job.exists() and json.loads(job.read_text()).get("finished") is True,
+        is_finished,
         f"mod_md to obtain {name}",
         seconds=60,
         every=0.1,

@@ -33,7 +33,7 @@ def missing(tmp_path: Path) -> PlainSites:
 @pytest.fixture(scope="module")
 def live(session_folder: Path, counting_ca: Pebble) -> PlainSites:
     """One that is live, and never was served."""
-    sites = PlainSites(session_folder / "watched")
+    sites = PlainSites(session_folder / "live-for-status")
     sites.write("one", ssl_site(NAME, settings_for(counting_ca)))
     assert sites.run("enroll", "--all").exit_code == 0
     assert sites.run("promote", "--all").exit_code == 0

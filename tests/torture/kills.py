@@ -219,6 +219,8 @@ class Block:
     seed: int
     without: str
     first: Case | None = None
+    of: str = ""
+    """what the path of a call must have in it to be tried"""
 
 
 _SCHEDULE: tuple[tuple[Case, Case | None], ...] = (
@@ -306,7 +308,7 @@ class _Trials:
         calls, hidden = calls_of(run, below=sites.store, log=self._bench.log)
         self._tally.peak("calls that another thread hides", hidden)
         name = self._bench.name
-        order = list(calls)
+        order = [call for call in calls if self._block.of in call.path]
         random.Random(f"{self._block.seed} {self._block.case.name}").shuffle(order)  # noqa: S311 - an order, no secret
         earlier = sum(
             BLOCK

@@ -29,9 +29,11 @@ write("c")
 """
 
 
-def block(case: Case, amount: int, *, first: Case | None = None, without: str = "") -> Tally:
+def block(
+    case: Case, amount: int, *, first: Case | None = None, without: str = "", of: str = ""
+) -> Tally:
     """Do some trials of one case."""
-    return run_block(Block(0, case, range(amount), 5, without, first))
+    return run_block(Block(0, case, range(amount), 5, without, first, of))
 
 
 @pytest.mark.parametrize(
@@ -49,15 +51,16 @@ def test_killed_command_is_mended_by_the_next(case: Case, first: Case | None) ->
 
 
 @pytest.mark.parametrize(
-    ("case", "without", "what"),
+    ("case", "without", "of", "what"),
     [
-        pytest.param(PROMOTE, "exchange", "a key is lost", id="exchange"),
-        pytest.param(ENROLL, "temporary", "the next run ended with", id="temporary"),
+        pytest.param(PROMOTE, "exchange", "", "a key is lost", id="exchange"),
+        pytest.param(ENROLL, "temporary", "/pubcert", "the next run ended with", id="temporary"),
     ],
 )
-def test_control_finds_violations(case: Case, without: str, what: str) -> None:
+def test_control_finds_violations(case: Case, without: str, of: str, what: str) -> None:
+    """Seven calls: as many as write one chain into pending/ and from there into staging/."""
     assert without in KILLS.controls
-    violations = block(case, 5, without=without).violations
+    violations = block(case, 7, without=without, of=of).violations
     assert any(what in violation for violation in violations)
 
 

@@ -245,6 +245,8 @@ class Apache:
             for child in self.processes():
                 os.kill(child, signal.SIGKILL)
         wait_until(lambda: not self.processes(), "Apache's children to end")
+        # a process that ends loses its command line, by which it is found, before its sockets
+        wait_until(lambda: not accepts(self.http_port, self.address), "Apache's port to close")
 
     def _run(self, *arguments: str) -> str:
         done = self._call(*arguments)

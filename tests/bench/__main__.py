@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.bench import peers
 from tests.bench.estates import make_idle_tree, make_sites, name_of
 from tests.bench.growth import draw
-from tests.bench.measuring import MDCONNECTOR, best_of, print_table, side_by_side
+from tests.bench.measuring import MDCONNECTOR, Run, best_of, print_table, side_by_side
 from tests.parts import Pebble, Request, find_program
 from tests.parts.programs import MissingProgramError
 
@@ -80,9 +80,24 @@ def print_enrollments(folder: Path) -> None:
         )
 
 
+def _multiples(count: int, measured: Mapping[str, Run]) -> list[tuple[str, ...]]:
+    """Return a row for each command; the first is ours, and is told as a multiple of the others."""
+    ours = next(iter(measured.values())).seconds
+    return [
+        (
+            f"{count:,}",
+            title,
+            f"{run.seconds:.2f}",
+            f"{ours / run.seconds:.2f}",
+            f"{run.peak_mebibytes:.0f}",
+        )
+        for title, run in measured.items()
+    ]
+
+
 def print_idle_runs(folder: Path) -> None:
     """Time and weigh `renew --all` with nothing due, and what others do on as many."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for count in SIZES:
         main_file = make_idle_tree(folder / f"idle-{count}", count)
         commands = {
@@ -97,12 +112,7 @@ def print_idle_runs(folder: Path) -> None:
                 peers.make_lineages(folder / "certbot", ca, count)
                 renew = peers.certbot_command(folder / "certbot", "renew")
                 measured["certbot renew"] = best_of([*renew, "--no-random-sleep-on-renew"], 1)
-        ours = measured["mdconnector renew --all"].seconds
-        rows += [
-            (f"{count:,}", title, f"{run.seconds:.2f}", f"{ours / run.seconds:.2f}",
-             f"{run.peak_mebibytes:.0f}")
-            for title, run in measured.items()
-        ]  # fmt: skip
+        rows += _multiples(count, measured)
     print_table(
         "Nothing due",
         ("domains", "command", "seconds", "mdconnector's as a multiple", "MiB"),
@@ -112,7 +122,7 @@ def print_idle_runs(folder: Path) -> None:
 
 def print_scans(folder: Path) -> None:
     """Time and weigh `scan --json`, and Apache's own test of the same files."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for count in SIZES:
         main_file = make_idle_tree(folder / f"scan-{count}", count)
         commands = {
@@ -122,12 +132,7 @@ def print_scans(folder: Path) -> None:
             "apache2 -t": _configuration_test(main_file),
         }  # fmt: skip
         measured = side_by_side(commands, 3)
-        ours = measured["mdconnector scan --json"].seconds
-        rows += [
-            (f"{count:,}", title, f"{run.seconds:.2f}", f"{ours / run.seconds:.2f}",
-             f"{run.peak_mebibytes:.0f}")
-            for title, run in measured.items()
-        ]  # fmt: skip
+        rows += _multiples(count, measured)
     print_table(
         "scan, and Apache's own reading of the same files",
         ("sites", "command", "seconds", "mdconnector's as a multiple", "MiB"),

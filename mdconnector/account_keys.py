@@ -8,8 +8,8 @@ other. What goes wrong with one account is its outcome and stops no other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -59,8 +59,7 @@ from mdconnector.store.records import StoredAccount
 from mdconnector.store.tree import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
+class Desk(NamedTuple):
     """What work on accounts needs: where they lie, who uses them, how their CAs are reached."""
 
     store: Store
@@ -85,11 +84,11 @@ def show(desk: Desk, folder: AccountFolder) -> AccountOutcome:
         stored, account = _whole(folder)
         session = desk.session(stored.ca_url)
         found = fetch_account(session, with_true_key(desk.store, session, stored.id, account))
-        seen = replace(stored, status=found.status, contact=found.contact or stored.contact)
+        seen = stored._replace(status=found.status, contact=found.contact or stored.contact)
         shown = described(outcome, seen, outcome.domains)
         if found.status == stored.status:
             return shown
-        return replace(shown, detail=f"stored here as {stored.status}")
+        return shown._replace(detail=f"stored here as {stored.status}")
 
     return _with_error(desk, outcome, ask)
 
@@ -114,7 +113,7 @@ def roll_over(desk: Desk, folder: AccountFolder) -> AccountOutcome:
             _change(desk, session, account, key, stored.id if is_new else "")
         finish_key_change(desk.store, stored.id, key)
         words = "its key was changed; the old one is of no use any more"
-        return replace(outcome, key_label=label_of_key(key), detail=words, is_change=True)
+        return outcome._replace(key_label=label_of_key(key), detail=words, is_change=True)
 
     return _with_error(desk, outcome, work)
 
@@ -147,7 +146,7 @@ def deactivate(desk: Desk, folder: AccountFolder) -> AccountOutcome:
         is_new = deactivate_account(session, account)
         marked = mark_account(desk.store, stored, "deactivated")
         words = "it is deactivated for ever" if is_new else "it was deactivated before"
-        return replace(described(outcome, marked, outcome.domains), detail=words, is_change=True)
+        return described(outcome, marked, outcome.domains)._replace(detail=words, is_change=True)
 
     return _with_error(desk, outcome, work)
 
@@ -181,10 +180,10 @@ def recover_folder(
             bound = _binding(users, ca_url)
         account = _stored(folder.id, ca_url, found, bound)
         if known:
-            account = replace(account, agreement=known.agreement)
+            account = account._replace(agreement=known.agreement)
         restore_account(desk.store, account)
         words = "found at the CA by its key, and stored again"
-        found_outcome = replace(outcome, detail=words, error=None, is_change=True)
+        found_outcome = outcome._replace(detail=words, error=None, is_change=True)
         return described(found_outcome, account, users_of(desk.domains, account))
 
     return _with_error(desk, outcome, work)
@@ -200,11 +199,11 @@ def recover_registration(desk: Desk, pending: PendingRegistration) -> AccountOut
         found = find_account(desk.session(pending.ca_url), pending.key)
         if found is None:
             words = "not registered yet; the next order does it"
-            return replace(outcome, detail=words)
+            return outcome._replace(detail=words)
         bound = _binding(desk.domains, pending.ca_url, kid=pending.kid, is_kid_known=True)
         account = save_account(desk.store, _stored("", pending.ca_url, found, bound), pending.key)
         words = "what was begun with its key was cut short; found at the CA, and stored"
-        done = replace(outcome, detail=words, is_change=True)
+        done = outcome._replace(detail=words, is_change=True)
         return described(done, account, users_of(desk.domains, account))
 
     return _with_error(desk, outcome, work)
@@ -244,8 +243,7 @@ def take_over(
         key = _with_new_key(desk, ca_url, found, bound) if changes_key else foreign.key
         account = save_account(desk.store, _stored("", ca_url, found, bound), key)
         notes = list(_notes_on_import(desk, foreign, account, bound, changes_key=changes_key))
-        done = replace(
-            outcome,
+        done = outcome._replace(
             key_label=label_of_key(key),
             detail="; ".join(["confirmed by the CA, and stored", *notes]),
             is_change=True,
@@ -405,4 +403,4 @@ def _with_error(
     except UnsafeStoreError:
         raise
     except MdConnectorError as error:
-        return replace(outcome, error=error_of(error, desk.now))
+        return outcome._replace(error=error_of(error, desk.now))

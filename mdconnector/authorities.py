@@ -12,7 +12,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
@@ -216,7 +215,7 @@ class Accounts:
         except (CaProtocolError, CaUnreachableError) as error:
             self._remarks[key] = f"the account's contact may still be the old one: {error}"
             return stored, account
-        changed = replace(stored, contact=(contact,))
+        changed = stored._replace(contact=(contact,))
         return account_files.save_account(self._store, changed, account.key), account
 
     def replace_lost(
@@ -365,7 +364,7 @@ def with_true_key(store: Store, session: Session, account_id: str, account: Acco
         return account
     if not store.read_only:
         key_changes.finish_key_change(store, account_id, new_key)
-    return replace(account, key=new_key)
+    return account._replace(key=new_key)
 
 
 def _usable_accounts(

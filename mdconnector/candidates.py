@@ -6,8 +6,8 @@ ours is read once, through folder handles. What Apache refused before is promote
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from mdconnector.certificates import CertificateFacts, Credential, verify_set
 from mdconnector.errors import CertificateError, HttpdError, MdConnectorError
@@ -24,8 +24,7 @@ from mdconnector.store.pending import Pending
 from mdconnector.store.tree import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A staged set that may go live, its bytes in memory."""
 
     stock: Stock

@@ -10,11 +10,10 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -63,8 +62,7 @@ class RevocationReason(IntEnum):
         raise ValueError(f"'{label}' is no reason to revoke")
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateFacts:
+class CertificateFacts(NamedTuple):
     """What one leaf certificate says about itself."""
 
     key_label: str
@@ -146,8 +144,7 @@ def fits(key: PrivateKey, facts: CertificateFacts) -> bool:
     return public_bytes(key) == facts.public_key
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(NamedTuple):
     """A private key, its certificate chain (leaf first), and the key spec they stand for."""
 
     spec: KeySpec
@@ -171,8 +168,7 @@ def make_credential(spec: KeySpec, key: PrivateKey, chain_pem: bytes) -> Credent
     return Credential(spec, key, chain, facts)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the verification of a set found: any refusal keeps it out, warnings are only told."""
 
     refusals: tuple[str, ...]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
+from typing import NamedTuple
 
 from mdconnector.outcomes import DomainStatus, StatusResult
 from mdconnector.printable import printable
@@ -36,8 +36,7 @@ class Level(IntEnum):
 _BY_WEIGHT = (Level.CRITICAL, Level.WARNING, Level.UNKNOWN, Level.OK)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The level of one domain, and why; no reasons where all is well."""
 
     level: Level

@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from mdconnector.candidates import Candidate, failed, last_error_of, nothing_at_all, sort_out
 from mdconnector.errors import ErrorClass, HttpdError, MdConnectorError, StoreError
@@ -36,8 +36,7 @@ from mdconnector.store import attempts, promotion
 from mdconnector.store.tree import Store
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadWish:
+class ReloadWish(NamedTuple):
     """What the command line says about reloading Apache."""
 
     wanted: bool
@@ -83,7 +82,7 @@ def deploy(
         steps(Step(outcome.name, outcome.outcome, Phase.DONE, has_failed=harmed))
     outcomes = others | {outcome.name: outcome for outcome in told}
     ordered = tuple(outcomes[stock.domain.name] for stock in stocks)
-    return replace(run, domains=ordered)
+    return run._replace(domains=ordered)
 
 
 def _tell_of_installed(
@@ -106,12 +105,12 @@ def _told_of(
     notifier = Notifier(outcome.name, programs, record.messages, now)
     refused = notifier.tell(INSTALLED)
     remarks = [*notifier.remarks, *([refused] if refused else [])]
-    changed = replace(record, messages=notifier.told, untold=None)
+    changed = record._replace(messages=notifier.told, untold=None)
     if changed != record:
         attempts.save_attempt(store, outcome.name, changed)
     if not remarks:
         return outcome
-    return replace(outcome, detail=printable(f"{outcome.detail}; {'; '.join(remarks)}", 1000))
+    return outcome._replace(detail=printable(f"{outcome.detail}; {'; '.join(remarks)}", 1000))
 
 
 def _remember_telling(
@@ -124,7 +123,7 @@ def _remember_telling(
         if outcome.outcome is Promoted.FAILED and outcome.is_news and record is not None:
             now = outcome.error.at if outcome.error else datetime.now(UTC)
             _, told = news(record, told_key(outcome.error), now)
-            attempts.save_attempt(store, outcome.name, replace(record, told=told))
+            attempts.save_attempt(store, outcome.name, record._replace(told=told))
 
 
 class _Deployment:
@@ -217,7 +216,7 @@ class _Deployment:
         record = attempts.load_attempt(self._store, candidate.name)
         is_news, told = news(record, told_key(error), now)
         if is_news:
-            attempts.save_attempt(self._store, candidate.name, replace(record, told=told))
+            attempts.save_attempt(self._store, candidate.name, record._replace(told=told))
         return PromotionOutcome(
             candidate.name,
             Promoted.WAITING,
@@ -307,7 +306,7 @@ class _Deployment:
             detail += f"; note: {printable('; '.join(remarks))}"
         record = attempts.load_attempt(self._store, candidate.name)
         run = attempts.Run(now, "promote", Promoted.PROMOTED, detail)
-        attempts.save_attempt(self._store, candidate.name, replace(record, told=None).with_run(run))
+        attempts.save_attempt(self._store, candidate.name, record._replace(told=None).with_run(run))
         return PromotionOutcome(
             candidate.name, Promoted.PROMOTED, detail, certificates=candidate.facts
         )
@@ -364,8 +363,8 @@ class _Deployment:
         error = last_error_of(HttpdError(why, hint="see --reload-command"), self._clock())
         for target in live:
             if target.name in outcomes:
-                outcomes[target.name] = replace(
-                    outcomes[target.name], served=Served.OLD, error=error
+                outcomes[target.name] = outcomes[target.name]._replace(
+                    served=Served.OLD, error=error
                 )
         return PromoteRun(tuple(outcomes.values()), Reload.FAILED, by_name=False, reload_detail=why)
 
@@ -416,13 +415,12 @@ class _Deployment:
         )
         run = attempts.Run(now, "promote", Promoted.ROLLED_BACK, error.detail)
         attempts.save_attempt(
-            self._store, outcome.name, replace(record, attempt=attempt).with_run(run)
+            self._store, outcome.name, record._replace(attempt=attempt).with_run(run)
         )
         detail = f"the old set was put back: {error.detail}"
         if problem is not None:
             detail = f"the old set could not be put back ({problem}): {error.detail}"
-        return replace(
-            outcome,
+        return outcome._replace(
             outcome=Promoted.ROLLED_BACK,
             detail=printable(detail, 1000),
             error=error,
@@ -437,8 +435,8 @@ class _Deployment:
             target.name, Promoted.NOTHING_STAGED, "a reload was owed", certificates=target.facts
         )
         words, error = describe(comparison, self._clock())
-        return replace(
-            outcome, detail=f"{outcome.detail}; {words}", served=comparison.served, error=error
+        return outcome._replace(
+            detail=f"{outcome.detail}; {words}", served=comparison.served, error=error
         )
 
     def _forget_pending(self, live: Sequence[Target]) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import NamedTuple
 
 from mdconnector import challenges
 from mdconnector.acme import jws, resources
@@ -74,8 +74,7 @@ _ALIVE = frozenset({AuthorizationStatus.PENDING, AuthorizationStatus.VALID})
 _FOREIGN_ORDER = frozenset({401, 403, 404})
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """The CA is at work on an order; it may be asked again after a pause."""
 
     order_url: str
@@ -83,8 +82,7 @@ class Waiting:
     pause_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(NamedTuple):
     """A verified set lies in staging."""
 
     certificates: tuple[CertificateFacts, ...]
@@ -101,15 +99,14 @@ def _says_order_is_gone(error: CaProblemError) -> bool:
     return error.status in _FOREIGN_ORDER and not stops_account(error.detail)
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What is to be obtained, where, and in place of what."""
 
     domain: ManagedDomain
     ca_url: str
     live: tuple[CertificateFacts, ...] = ()
     """what serves the configuration now"""
-    replaces: Mapping[KeySpec, str] = field(default_factory=lambda: MappingProxyType({}))
+    replaces: Mapping[KeySpec, str] = MappingProxyType({})
     """the ARI ids of the certificates that new ones take the place of"""
     order_anew: bool = False
     """even though a complete set waits to be staged"""
@@ -337,9 +334,9 @@ class Enrollment:
                 raise
             self._accounts.replace_lost(self.domain, self.ca_url, account, error)
             account = self._account()
-            note = replace(note, account_id=self._account_id)
+            note = note._replace(account_id=self._account_id)
             order = self._new_order(session, account, spec, profile)
-        self._pending.save_order(spec, replace(note, url=order.url))
+        self._pending.save_order(spec, note._replace(url=order.url))
         self._polls = 0
         return order
 
@@ -450,7 +447,7 @@ class Enrollment:
                 f"the {spec.label} request of the open order is gone from the store",
                 hint=f"type 'mdconnector renew {self.domain.name} --force'",
             )
-        self._pending.save_order(spec, replace(note, finalize_sent_at=self._clock()))
+        self._pending.save_order(spec, note._replace(finalize_sent_at=self._clock()))
         self._finalized.add(order.url)
         self._polls = 0
         self._step("asking for the certificate", spec)

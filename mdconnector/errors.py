@@ -20,9 +20,8 @@ Facts are attributes. Whatever is not an MdConnectorError is a bug of ours and s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class ErrorClass(StrEnum):
@@ -188,8 +187,7 @@ class CaUnreachableError(CaError):
         self.request_sent = request_sent
 
 
-@dataclass(frozen=True, slots=True)
-class Subproblem:
+class Subproblem(NamedTuple):
     """One identifier's part of a problem (RFC 8555 §6.7.1)."""
 
     type: str

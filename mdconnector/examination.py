@@ -11,7 +11,6 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -56,14 +55,15 @@ def examine_disk(
     ) + (() if store is None else inspect(store, now))
 
 
-@dataclass(slots=True)
 class _MdLines:
     """The lines for mod_md that are looked at here."""
 
-    bindings: list[Directive] = field(default_factory=list)
-    in_force: dict[str, Directive] = field(default_factory=dict)
-    """the first line of each directive that Apache itself reads, by its name in lower case"""
     several_keys: Directive | None = None
+
+    def __init__(self) -> None:
+        self.bindings: list[Directive] = []
+        self.in_force: dict[str, Directive] = {}
+        """the first line of each directive that Apache itself reads, by its name in lower case"""
 
 
 def _md_lines(directives: Iterable[Directive]) -> _MdLines:

@@ -19,8 +19,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -46,13 +46,12 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignAccount:
+class ForeignAccount(NamedTuple):
     """An account key that another client holds, and what its files say besides."""
 
     path: Path
     """of the key"""
-    key: PrivateKey = field(repr=False)
+    key: PrivateKey
     is_open: bool
     """others than its owner may read it, in clear"""
     ca_url: str | None = None

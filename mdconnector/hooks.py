@@ -17,9 +17,9 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from mdconnector.printable import MAX_CHARACTERS, printable
 
@@ -33,8 +33,7 @@ _GRACE_SECONDS = 2.0
 """between SIGTERM and SIGKILL"""
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """A user of this system, as a program needs it to run with his rights."""
 
     uid: int
@@ -68,8 +67,7 @@ class HookOutcome(StrEnum):
     NOT_RUN = "not-run"
 
 
-@dataclass(frozen=True, slots=True)
-class HookResult:
+class HookResult(NamedTuple):
     """How a command ended."""
 
     outcome: HookOutcome

@@ -7,7 +7,6 @@ cannot be read is told in words: the rest is shown all the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime
 
 from cryptography import x509
@@ -56,9 +55,8 @@ def look_closely(
         apache_runs = _apache_runs(configuration)
         served = _served_now(comparison, clock(), apache_runs=apache_runs)
     account, trouble = _account(store, stock)
-    row = replace(row, served=served or row.served)
-    return replace(
-        row,
+    row = row._replace(served=served or row.served)
+    return row._replace(
         in_full=Particulars(
             chains=tuple(_chains(store, stock)),
             account=account,

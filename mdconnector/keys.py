@@ -7,8 +7,7 @@ Nothing here prints, logs or stores a key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -31,8 +30,7 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class KeySpec:
+class KeySpec(NamedTuple):
     """One kind of private key, as MDPrivateKeys names it; a domain has one certificate for each.
 
     `curve` keeps the spelling of the configuration, because mod_md makes the file name of it.

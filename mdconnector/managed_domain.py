@@ -7,18 +7,16 @@ windows; the JSON keys of md.json are in mdconnector.store.records.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from mdconnector.keys import DEFAULT_KEY_SPEC, KeySpec
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SourceLine:
+class SourceLine(NamedTuple):
     """A place in the configuration; `used_at`: for macro text the Use lines, innermost first."""
 
     file: str
@@ -45,8 +43,7 @@ class Severity(StrEnum):
     INFO = "info"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """Something odd in the configuration or the store: a code, where, what, what to do."""
 
     code: str
@@ -88,8 +85,7 @@ def format_duration(duration: timedelta) -> str:
     return f"{duration // _UNITS['ms']}ms"
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """The last part of a certificate's life: a share of it in percent, or a duration."""
 
     percent: int | None = None
@@ -122,26 +118,29 @@ DEFAULT_RENEW_WINDOW = Window(percent=33)
 DEFAULT_WARN_WINDOW = Window(percent=10)
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalAccount:
+class ExternalAccount(NamedTuple):
     """The values of MDExternalAccountBinding; the HMAC is base64url text and never shown."""
 
     kid: str
-    hmac: str = field(repr=False)
+    hmac: str
+
+    def __repr__(self) -> str:
+        return f"ExternalAccount(kid={self.kid!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class CaAccess:
+class CaAccess(NamedTuple):
     """How a CA is reached, and by which roots it is trusted; None: directly, by the system's."""
 
     ca_certificates: str | None = None
-    proxy_url: str | None = field(default=None, repr=False)
-    """it may hold a password"""
+    proxy_url: str | None = None
+    """it may hold a password, so it is never shown"""
     proxy_ca_certificates: str | None = None
 
+    def __repr__(self) -> str:
+        return f"CaAccess({self.ca_certificates!r}, proxied={self.proxy_url is not None})"
 
-@dataclass(frozen=True, slots=True)
-class Address:
+
+class Address(NamedTuple):
     """One address of a <VirtualHost> or a Listen.
 
     `host` is `*`, an IPv4 or IPv6 address (without brackets) or a name as written; `port` is None
@@ -156,8 +155,7 @@ class Address:
         return host if self.port is None else f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class CertificatePair:
+class CertificatePair(NamedTuple):
     """One SSLCertificateFile with its key file (itself where none is named), absolute paths."""
 
     certificate_file: str
@@ -169,8 +167,7 @@ class CertificatePair:
     """False where `key_file` is only assumed; then mod_ssl counts no key for it"""
 
 
-@dataclass(frozen=True, slots=True)
-class VirtualHost:
+class VirtualHost(NamedTuple):
     """One <VirtualHost>, or the base server (`is_base`)."""
 
     server_name: str
@@ -193,8 +190,7 @@ class VirtualHost:
     """RemoteIPProxyProtocol is on: a plain TLS handshake can't reach it"""
 
 
-@dataclass(frozen=True, slots=True)
-class ManagedDomain:
+class ManagedDomain(NamedTuple):
     """One MDomain with all that is in force for it: section, else base server, else default."""
 
     name: str
@@ -240,7 +236,7 @@ class ManagedDomain:
     renewed_by: Literal["mdconnector", "mod_md"] | None = "mdconnector"
     faults: tuple[Finding, ...] = ()
     """errors in this domain's own directives: while there is one, its CA is not contacted"""
-    lines: tuple[tuple[str, SourceLine], ...] = field(default=(), compare=False, repr=False)
+    lines: tuple[tuple[str, SourceLine], ...] = ()
     """directives in force for it that a CA's errors may be about, and where they stand"""
 
     @property

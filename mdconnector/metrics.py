@@ -8,8 +8,8 @@ Pure: the page is a function of the result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from mdconnector.check import judge
 from mdconnector.outcomes import DomainStatus, Lifetime, StatusResult
@@ -19,8 +19,7 @@ PREFIX = "mdconnector"
 Sample = tuple[dict[str, str], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """One gauge, without its prefix: what it means, and its samples."""
 
     name: str

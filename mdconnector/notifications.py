@@ -9,9 +9,9 @@ while; a new set begins anew.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import NamedTuple
 
 from mdconnector.errors import ErrorClass, StoreError
 from mdconnector.hooks import HookOutcome, run_hook
@@ -36,8 +36,7 @@ _REPEATED = frozenset({RENEWING, RENEWED})
 """told in the next run again where a program said no"""
 
 
-@dataclass(frozen=True, slots=True)
-class Programs:
+class Programs(NamedTuple):
     """The command lines in force, untokenised."""
 
     notify: str | None
@@ -155,7 +154,7 @@ def _told_of_one(
             untold_renewal(untold, veto, retry_delay=retry_delay, now=stock.now) if veto else None
         )
     lines += [f"{stock.domain.name}: {remark}" for remark in notifier.remarks]
-    changed = replace(record, messages=notifier.told, untold=untold)
+    changed = record._replace(messages=notifier.told, untold=untold)
     return _saved(stock, changed, store, lines)
 
 
@@ -166,4 +165,4 @@ def _saved(stock: Stock, record: AttemptRecord, store: Store, lines: list[str]) 
         save_attempt(store, stock.domain.name, record)
     except StoreError as error:
         lines.append(f"{stock.domain.name}: what was told could not be noted: {error}")
-    return replace(stock, record=record)
+    return stock._replace(record=record)

@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from mdconnector.acme.advice import fill_name
 from mdconnector.authorities import Accounts, Clock, Sessions, look_for_account
@@ -56,8 +56,7 @@ from mdconnector.store.tree import Store
 BYTES_FOR_ONE_SET = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Vetoed:
+class Vetoed(NamedTuple):
     """A program of the administrator's has said no before anything was done."""
 
     why: str
@@ -118,7 +117,7 @@ def _with_sound_accounts(jobs: Sequence[Job], store: Store) -> tuple[list[Job], 
         if error is None:
             sound.append(job)
         else:
-            blocked.append(replace(in_trouble(job.stock, error), error_group=str(error)))
+            blocked.append(in_trouble(job.stock, error)._replace(error_group=str(error)))
     return sound, blocked
 
 
@@ -145,14 +144,13 @@ def _rehearsed(job: Job, store: Store | None, sessions: Sessions, now: datetime)
     try:
         begins = look_for_account(store, sessions, domain, job.stock.ca_url)
     except MdConnectorError as error:
-        return replace(
-            outcome,
+        return outcome._replace(
             outcome=Ordered.FAILED,
             detail=printable(str(error), 1000),
             error=last_error_of(error, domain, now),
             error_group=_group_of(error),
         )
-    return replace(outcome, detail=f"{outcome.detail}, {begins}")
+    return outcome._replace(detail=f"{outcome.detail}, {begins}")
 
 
 def _enrollment(
@@ -324,7 +322,7 @@ def _conclude(
             if veto:
                 untold = untold_renewal(None, veto, retry_delay=configuration.retry_delay, now=now)
                 notifier.remarks.append(f"{veto}; it is told again")
-                record = replace(record, untold=untold)
+                record = record._replace(untold=untold)
         case Waiting():
             outcome, record = _still_waiting(job, ending, now)
         case Vetoed():
@@ -333,14 +331,14 @@ def _conclude(
             outcome, record = _failed(job, ending, configuration.retry_delay, now)
             refused = notifier.tell(ERRORED)
             notifier.remarks += [refused] if refused else []
-    record = replace(record, messages=notifier.told)
+    record = record._replace(messages=notifier.told)
     if notifier.remarks:
         detail = printable(f"{outcome.detail}; note: {'; '.join(notifier.remarks)}", 1000)
-        outcome = replace(outcome, detail=detail)
+        outcome = outcome._replace(detail=detail)
     try:
         save_attempt(store, job.stock.domain.name, record)
     except MdConnectorError as error:
-        return replace(outcome, detail=f"{outcome.detail}; and it could not be noted: {error}")
+        return outcome._replace(detail=f"{outcome.detail}; and it could not be noted: {error}")
     return outcome
 
 
@@ -356,7 +354,7 @@ def _note_untold(
         save_attempt(
             store,
             job.stock.domain.name,
-            replace(record, messages=notifier.told, untold=untold),
+            record._replace(messages=notifier.told, untold=untold),
         )
 
 
@@ -379,8 +377,7 @@ def _completed(job: Job, ending: Complete, now: datetime) -> tuple[OrderOutcome,
         certificates=ending.certificates,
         renew_at=min(renews_at(domain, facts) for facts in ending.certificates),
     )
-    record = replace(
-        job.stock.record,
+    record = job.stock.record._replace(
         attempt=Attempt(),
         told=None,
         untold=None,
@@ -419,7 +416,7 @@ def _still_waiting(job: Job, ending: Waiting, now: datetime) -> tuple[OrderOutco
         is_news=is_news,
     )
     attempt = Attempt(ca_url=stock.ca_url)
-    return outcome, replace(stock.record, attempt=attempt, told=None if comfortable else told)
+    return outcome, stock.record._replace(attempt=attempt, told=None if comfortable else told)
 
 
 def _failed(
@@ -429,7 +426,7 @@ def _failed(
     domain = stock.domain
     retry_after = error.retry_after_seconds if isinstance(error, CaError) else None
     attempt = after_failure(
-        replace(stock.record.attempt, ca_url=stock.ca_url),
+        stock.record.attempt._replace(ca_url=stock.ca_url),
         domain,
         stock.live,
         error=last_error_of(error, domain, now),
@@ -449,7 +446,7 @@ def _failed(
         is_news=is_news,
         error_group=_group_of(error),
     )
-    record = replace(stock.record, attempt=attempt, told=told)
+    record = stock.record._replace(attempt=attempt, told=told)
     return outcome, record.with_run(Run(now, job.command, Ordered.FAILED, outcome.detail))
 
 

@@ -6,10 +6,9 @@ before all of these, then 4, 1, 5, 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import UnsafeStoreError
@@ -47,8 +46,7 @@ class Ordered(StrEnum):
     PLANNED = "planned"
 
 
-@dataclass(frozen=True, slots=True)
-class OrderOutcome:
+class OrderOutcome(NamedTuple):
     """One domain's line of enroll or renew."""
 
     name: str
@@ -80,26 +78,23 @@ class OrderOutcome:
         return self.outcome in {Ordered.RENEWED, Ordered.ENROLLED}
 
 
-@dataclass(frozen=True, slots=True)
-class NotLive:
+class NotLive(NamedTuple):
     """How many staged sets are not live after a run, and since when the oldest waits."""
 
-    count: int
+    sets: int
     oldest: datetime | None
     is_old: bool
     """older than a day: told even under -q"""
 
 
-@dataclass(frozen=True, slots=True)
-class BrokenFile:
+class BrokenFile(NamedTuple):
     """An error in a configuration file that is no managed domain's own."""
 
     finding: Finding
     is_news: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRun:
+class OrderRun(NamedTuple):
     """The result of enroll or renew."""
 
     command: Literal["enroll", "renew"]
@@ -158,8 +153,7 @@ class Reload(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class PromotionOutcome:
+class PromotionOutcome(NamedTuple):
     """One domain's line of promote."""
 
     name: str
@@ -179,8 +173,7 @@ class PromotionOutcome:
         return harmed or self.served in {Served.OLD, Served.NONE}
 
 
-@dataclass(frozen=True, slots=True)
-class PromoteRun:
+class PromoteRun(NamedTuple):
     """The result of promote."""
 
     domains: tuple[PromotionOutcome, ...]
@@ -211,8 +204,7 @@ class PromoteRun:
         return EXIT_DONE
 
 
-@dataclass(frozen=True, slots=True)
-class TreeEntry:
+class TreeEntry(NamedTuple):
     """One directive or section that is in force."""
 
     name: str
@@ -225,8 +217,7 @@ class TreeEntry:
     children: tuple[TreeEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Paste:
+class Paste(NamedTuple):
     """Lines to put into a virtual host."""
 
     domain: str
@@ -234,8 +225,7 @@ class Paste:
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ScanResult:
+class ScanResult(NamedTuple):
     """The result of scan."""
 
     domains: tuple[ManagedDomain, ...]
@@ -262,24 +252,21 @@ class ScanResult:
         return EXIT_FAILED if errors else EXIT_DONE
 
 
-@dataclass(frozen=True, slots=True)
-class StagedSummary:
+class StagedSummary(NamedTuple):
     """What waits in staging."""
 
     since: datetime
     certificates: tuple[CertificateFacts, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PendingSummary:
+class PendingSummary(NamedTuple):
     """An order that is open at the CA."""
 
     since: datetime
     order_url: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServedSummary:
+class ServedSummary(NamedTuple):
     """What Apache on this host serves of a domain, as far as it is known."""
 
     is_stored: bool | None
@@ -289,8 +276,7 @@ class ServedSummary:
     """when Apache was asked"""
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """When a live certificate begins, is renewed, is warned about (MDWarnWindow), and ends."""
 
     key_label: str
@@ -300,8 +286,7 @@ class Lifetime:
     not_after: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class DomainStatus:
+class DomainStatus(NamedTuple):
     """One domain's line of status."""
 
     name: str
@@ -332,8 +317,7 @@ class DomainStatus:
     """where it was asked for by name"""
 
 
-@dataclass(frozen=True, slots=True)
-class StatusResult:
+class StatusResult(NamedTuple):
     """The result of status, most urgent first; `now` is what days are counted from."""
 
     domains: tuple[DomainStatus, ...]
@@ -354,8 +338,7 @@ class Revoked(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class RevocationOutcome:
+class RevocationOutcome(NamedTuple):
     """One domain's line of revoke."""
 
     name: str
@@ -368,8 +351,7 @@ class RevocationOutcome:
     """what is to be done now that they are"""
 
 
-@dataclass(frozen=True, slots=True)
-class RevocationRun:
+class RevocationRun(NamedTuple):
     """The result of revoke."""
 
     domains: tuple[RevocationOutcome, ...]
@@ -394,8 +376,7 @@ class AccountAction(StrEnum):
     IMPORT = "import"
 
 
-@dataclass(frozen=True, slots=True)
-class AccountOutcome:
+class AccountOutcome(NamedTuple):
     """One account's line of account."""
 
     id: str
@@ -416,8 +397,7 @@ class AccountOutcome:
     """something is different now, here or at the CA"""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountRun:
+class AccountRun(NamedTuple):
     """The result of account."""
 
     action: AccountAction

@@ -5,12 +5,11 @@ Rule: all text in them is safe to print.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ChainLink:
+class ChainLink(NamedTuple):
     """One certificate of a chain."""
 
     subject: str
@@ -19,8 +18,7 @@ class ChainLink:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class LiveChain:
+class LiveChain(NamedTuple):
     """The chain of one live certificate, leaf first, and the names in the leaf."""
 
     key_label: str
@@ -28,8 +26,7 @@ class LiveChain:
     links: tuple[ChainLink, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AccountInUse:
+class AccountInUse(NamedTuple):
     """The account that the next order uses."""
 
     id: str
@@ -39,8 +36,7 @@ class AccountInUse:
     """of its external account binding"""
 
 
-@dataclass(frozen=True, slots=True)
-class PastRun:
+class PastRun(NamedTuple):
     """A run that did something for the domain."""
 
     at: datetime
@@ -49,16 +45,14 @@ class PastRun:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class NextStep:
+class NextStep(NamedTuple):
     """What happens next, in a sentence; `at` is None where that is not a matter of time."""
 
     words: str
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """What Apache shows at one address of a virtual host, or in `fault` why that is not known."""
 
     address: str
@@ -75,8 +69,7 @@ class Shown:
     fault: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Particulars:
+class Particulars(NamedTuple):
     """All that `status NAME` adds."""
 
     chains: tuple[LiveChain, ...]

@@ -8,9 +8,8 @@ the back-off.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import StoreError
@@ -40,8 +39,7 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 Command = Literal["enroll", "renew"]
 
 
-@dataclass(frozen=True, slots=True)
-class PlanOptions:
+class PlanOptions(NamedTuple):
     """What the command line says about whom to work on."""
 
     command: Command
@@ -49,8 +47,7 @@ class PlanOptions:
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """What the command line says about working."""
 
     wait_seconds: float = 300.0
@@ -58,8 +55,7 @@ class Rules:
     lock_wait_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One domain that is to be worked on, and why."""
 
     stock: Stock

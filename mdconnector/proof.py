@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.httpd.configuration import Configuration
@@ -40,8 +40,7 @@ CLOSE_TIMES = timedelta(seconds=60)
 """a set and a reload that are this near to each other can't be told apart by their times"""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A domain that Apache is asked about, and the leaves that it should show."""
 
     domain: ManagedDomain
@@ -141,7 +140,7 @@ class Witness:
         seen = attempts.Served(target.serials, now)
         if not is_shown:
             before = known or attempts.Served((), now)
-            seen = replace(before, missed=target.serials, missed_at=now)
+            seen = before._replace(missed=target.serials, missed_at=now)
         if known is None or (known.serials, known.missed) != (seen.serials, seen.missed):
             attempts.save_attempt(self._store, target.name, record.with_served(self._host, seen))
 

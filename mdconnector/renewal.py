@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from mdconnector.certificates import CLOCK_SLACK, CertificateFacts
 from mdconnector.errors import ErrorClass
@@ -45,8 +45,7 @@ class Reason(StrEnum):
     FORCED = "forced"
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledCertificate:
+class InstalledCertificate(NamedTuple):
     """What lies on disk for one key spec: facts, a fault that spoils it, or neither (missing)."""
 
     spec: KeySpec
@@ -62,8 +61,7 @@ class InstalledCertificate:
     """when `mdconnector revoke` had it revoked"""
 
 
-@dataclass(frozen=True, slots=True)
-class StagedSet:
+class StagedSet(NamedTuple):
     """A complete, readable set in staging.
 
     `is_ours` is false for a set that mod_md staged or a person put there; `fault` says why
@@ -76,8 +74,7 @@ class StagedSet:
     fault: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LastError:
+class LastError(NamedTuple):
     """What went wrong in the last attempt, as it is shown: nothing secret, nothing unprintable."""
 
     type: str
@@ -86,8 +83,7 @@ class LastError:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """What the last runs left for one domain."""
 
     errors: int = 0
@@ -103,16 +99,14 @@ class Attempt:
     """the delay after the last failure, before jitter and caps: no later one is shorter"""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountHold:
+class AccountHold(NamedTuple):
     """A CA's wish to be left alone by one account for a while, and what it said."""
 
     until: datetime
     error: LastError
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalInfo:
+class RenewalInfo(NamedTuple):
     """What a CA answered about one certificate (RFC 9773); no window where it could not say."""
 
     ask_again: datetime
@@ -124,32 +118,28 @@ class RenewalInfo:
     """the address of a page that says why, safe to print"""
 
 
-@dataclass(frozen=True, slots=True)
-class Current:
+class Current(NamedTuple):
     """Nothing is due; the earliest certificate is renewed from `renew_at` on."""
 
     renew_at: datetime
     not_after: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """A complete set that fits waits in staging: promote makes it live."""
 
     since: datetime
     certificates: tuple[CertificateFacts, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """A new set is to be ordered; `expires` is when the live one ends, None where none serves."""
 
     reasons: tuple[Reason, ...]
     expires: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class BackingOff:
+class BackingOff(NamedTuple):
     """A new set is due, but the last attempt failed and the next one is not before `until`."""
 
     reasons: tuple[Reason, ...]
@@ -509,7 +499,7 @@ def heed(
     """
     wait = min(max(pause or MIN_ARI_PAUSE, MIN_ARI_PAUSE), MAX_ARI_PAUSE)
     if window is None:
-        return replace(known or RenewalInfo(now), ask_again=now + wait)
+        return (known or RenewalInfo(now))._replace(ask_again=now + wait)
     start, end = window
     chosen = start + (end - start) * chance
     if known is not None and (known.start, known.end) == window and known.chosen is not None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mdconnector.account_text import account_failures, account_line, account_lines
 from mdconnector.certificates import CertificateFacts
@@ -50,8 +49,7 @@ JSON_VERSION = 1
 OLD_LOCK_SECONDS = 6 * 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
+class Style(NamedTuple):
     """How a result is to be shown."""
 
     as_json: bool = False
@@ -237,7 +235,7 @@ def order_lines(result: OrderRun, style: Style) -> list[str]:
     lines = [*result.mended, *(_order_line(domain) for domain in shown)]
     if not style.quiet and not result.domains:
         lines.append("no managed domain is declared; see 'mdconnector scan'")
-    if result.not_live.count and (not style.quiet or result.not_live.is_old):
+    if result.not_live.sets and (not style.quiet or result.not_live.is_old):
         lines.append(_not_live_line(result))
     return lines
 
@@ -247,7 +245,7 @@ def _order_line(domain: OrderOutcome) -> str:
 
 
 def _not_live_line(result: OrderRun) -> str:
-    count = result.not_live.count
+    count = result.not_live.sets
     sets = "1 staged set is" if count == 1 else f"{count} staged sets are"
     since = f" (the oldest since {local(result.not_live.oldest)})" if result.not_live.oldest else ""
     return f"{sets} not live{since}; make live: mdconnector promote --all --reload"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -42,8 +42,7 @@ from mdconnector.store.tree import Store
 _NOT_THIS_SIGNER = frozenset({401, 403})
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Whose certificates are revoked, and how their CA is reached."""
 
     name: str
@@ -52,8 +51,7 @@ class Target:
     access: CaAccess
 
 
-@dataclass(frozen=True, slots=True)
-class _Signer:
+class _Signer(NamedTuple):
     """Who may ask for a revocation, and what a person is told of it."""
 
     credentials: Account | PrivateKey

@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cryptography import x509
 
@@ -44,8 +44,7 @@ _LOOPBACKS_TRIED = 8
 _PAUSE_SECONDS = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One address on which a vhost serves a domain; an `obstacle` says why it can't be asked."""
 
     address: str
@@ -64,8 +63,7 @@ class Endpoint:
         return f"{self.server_name} at {host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What one handshake showed: the leaf, or in `fault` why none was seen."""
 
     endpoint: Endpoint
@@ -75,7 +73,7 @@ class Answer:
     """lower-case hexadecimal"""
     serial: str | None = None
     """lower-case hexadecimal without leading zeros"""
-    certificate: bytes | None = field(default=None, repr=False)
+    certificate: bytes | None = None
     """DER"""
     fault: str | None = None
 
@@ -83,8 +81,7 @@ class Answer:
 Answers = Mapping[Endpoint, tuple[Answer, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """What a domain's endpoints showed before and after a reload, judged."""
 
     served: Served

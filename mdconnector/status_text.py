@@ -6,9 +6,8 @@ Rules: no box characters, no colour; cells are aligned; what is shown is what JS
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.outcomes import DomainStatus, Lifetime, StatusResult
@@ -68,8 +67,7 @@ def status_note(domain: DomainStatus) -> str:
 SHOWN_RUNS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """A part of what is told of one domain: labels and what belongs to them."""
 
     heading: str

@@ -6,8 +6,8 @@ Rule: whoever takes them must be quick and raise nothing; they come from several
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class Phase(Enum):
@@ -20,8 +20,7 @@ class Phase(Enum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A domain has come to another step."""
 
     name: str

@@ -7,8 +7,8 @@ damaged in one domain's folders, is that domain's `trouble`; the others are not 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import StoreError
@@ -36,8 +36,7 @@ WAS_REVOKED = "it was revoked by 'mdconnector revoke'"
 _UNDECIDED = Due((), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Stock:
+class Stock(NamedTuple):
     """Everything about one domain that a command branches on."""
 
     domain: ManagedDomain
@@ -95,7 +94,7 @@ class _Look:
             return self._found(self._store, domain)
         except StoreError as error:
             unknown = self._stock(domain, nothing, None, AttemptRecord())
-            return replace(unknown, trouble=error)
+            return unknown._replace(trouble=error)
 
     def _found(self, store: Store, domain: ManagedDomain) -> Stock:
         live, staging = read_sets(store, domain, now=self._now)
@@ -105,7 +104,7 @@ class _Look:
         rubbish = staging if isinstance(staging, StagedRubbish) else None
         hold = self._hold(store, domain, ca_for(domain, record.attempt, failover=self._failover))
         stock = self._stock(domain, live, found, record, hold)
-        return replace(stock, rubbish=rubbish, pending_since=since, pending_url=url)
+        return stock._replace(rubbish=rubbish, pending_since=since, pending_url=url)
 
     def _stock(
         self,
@@ -146,7 +145,7 @@ def judge(stock: Stock) -> Stock:
         now=stock.now,
         hold=stock.hold,
     )
-    return replace(stock, live=live, decision=decision)
+    return stock._replace(live=live, decision=decision)
 
 
 def _with_memory(stock: Stock, certificate: InstalledCertificate) -> InstalledCertificate:
@@ -159,8 +158,7 @@ def _with_memory(stock: Stock, certificate: InstalledCertificate) -> InstalledCe
     is_settled = bool(record.settled_digest) and record.settled_digest == digest_of(stock.domain)
     info = record.renewal_info.get(facts.ari_id) if facts else None
     heeded = info if is_open_to_suggestions(stock.domain) else None
-    return replace(
-        certificate,
+    return certificate._replace(
         suggested=heeded.chosen if heeded else None,
         must_staple_is_settled=is_settled,
         window_is_settled=record.settled_window == str(stock.domain.renew_window),
@@ -172,7 +170,7 @@ def _judged(found: FoundSet, record: AttemptRecord) -> FoundSet:
     """Return what waits in staging with its fault where a certificate of it was revoked."""
     if all(facts.sha256 not in record.revoked for facts in found.staged.certificates):
         return found
-    return replace(found, staged=replace(found.staged, fault=WAS_REVOKED))
+    return found._replace(staged=found.staged._replace(fault=WAS_REVOKED))
 
 
 def questions(stock: Stock) -> tuple[CertificateFacts, ...]:

@@ -11,7 +11,6 @@ import logging
 import random
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -63,13 +62,13 @@ class _Interview:
         kept |= {ari_id: info for ari_id, info in answers.items() if info is not None}
         if kept == known:
             return stock
-        record = replace(stock.record, renewal_info=MappingProxyType(kept))
+        record = stock.record._replace(renewal_info=MappingProxyType(kept))
         try:
             save_attempt(self._store, stock.domain.name, record)
         except MdConnectorError as error:
             logger.warning("%s: when to renew it could not be noted: %s", stock.domain.name, error)
             return stock
-        return judge(replace(stock, record=record))
+        return judge(stock._replace(record=record))
 
     def _answer(self, stock: Stock, facts: CertificateFacts, url: str) -> RenewalInfo | None:
         """Return what is to be remembered; None where the CA offers no such information."""

@@ -8,7 +8,6 @@ is known to enroll and renew, and they alone say when that has ended.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from mdconnector.managed_domain import Finding
@@ -47,7 +46,7 @@ def tell_of_order(
         f"{name}: mended: it can be worked on again" for name in ended if name in by_name
     )
     tellings.save()
-    return replace(run, domains=domains, broken_files=broken, mended=mended)
+    return run._replace(domains=domains, broken_files=broken, mended=mended)
 
 
 def tell_of_promotion(
@@ -59,7 +58,7 @@ def tell_of_promotion(
     broken, mended = _tell_files(tellings, errors, now)
     domains = tuple(_tell_promoted(one, by_name[one.name], tellings, now) for one in run.domains)
     tellings.save()
-    return replace(run, domains=domains, broken_files=broken, mended=mended)
+    return run._replace(domains=domains, broken_files=broken, mended=mended)
 
 
 def untold(errors: Iterable[Finding]) -> tuple[BrokenFile, ...]:
@@ -93,10 +92,10 @@ def _tell_ordered(
     if _is_blocked(outcome, stock):
         key = told_key(outcome.error)
         is_news = tellings.is_news(About.DOMAINS, outcome.name, key, now)
-        return replace(outcome, is_news=is_news)
+        return outcome._replace(is_news=is_news)
     if outcome.outcome is Ordered.BACKING_OFF and outcome.has_failed and outcome.is_news:
         _, told = news(stock.record, told_key(outcome.error), now)
-        save_attempt(store, outcome.name, replace(stock.record, told=told))
+        save_attempt(store, outcome.name, stock.record._replace(told=told))
     return outcome
 
 
@@ -112,4 +111,4 @@ def _tell_promoted(
     if stock.trouble is None or outcome.outcome is not Promoted.FAILED:
         return outcome
     key = told_key(outcome.error)
-    return replace(outcome, is_news=tellings.is_news(About.DOMAINS, outcome.name, key, now))
+    return outcome._replace(is_news=tellings.is_news(About.DOMAINS, outcome.name, key, now))

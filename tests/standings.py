@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -208,8 +207,7 @@ def shown(label: str | None, one: CertificateFacts | None, *, is_stored: bool = 
 WWW_RSA, WWW_EC = (one.facts for one in SERVED.live)
 assert WWW_RSA
 assert WWW_EC
-IN_FULL = replace(
-    SERVED,
+IN_FULL = SERVED._replace(
     names=("www.example.org", "example.org"),
     served=ServedSummary(True, "Apache serves it (asked just now)", NOW),
     in_full=Particulars(

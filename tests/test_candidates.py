@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,7 +190,7 @@ def test_own_set_whose_copy_is_damaged_is_that_domains_failure(store: Store) -> 
 
 def test_trouble_of_the_store_is_that_domains_failure(store: Store) -> None:
     error = StoreError("it is not a folder", path="/md/domains/a.example")
-    outcome = outcome_of(store, replace(stock_of(store), trouble=error))
+    outcome = outcome_of(store, stock_of(store)._replace(trouble=error))
     assert (outcome.outcome, outcome.error is not None) == (Promoted.FAILED, True)
     assert "it is not a folder" in outcome.detail
 
@@ -199,7 +198,7 @@ def test_trouble_of_the_store_is_that_domains_failure(store: Store) -> None:
 def test_set_that_apache_refused_is_promoted_again_by_force_alone(store: Store) -> None:
     obtain(store)
     note = RollbackNote(NOW, "httpd ended", leaves(NEW), leaves(OLD))
-    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    save_attempt(store, NAME, load_attempt(store, NAME)._replace(rollback=note))
     outcome = outcome_of(store, stock_of(store))
     assert outcome.detail == "Apache refused this set before: httpd ended"
     assert outcome.error is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -82,7 +81,7 @@ def test_a_missing_name_refuses() -> None:
 
 
 def test_a_missing_key_type_refuses() -> None:
-    domain = replace(DOMAIN, configured_key_specs=(EC_SPEC, RSA_SPEC))
+    domain = DOMAIN._replace(configured_key_specs=(EC_SPEC, RSA_SPEC))
     assert "no rsa2048 certificate" in refusal_of(CA.credential(NAMES), domain=domain)
 
 
@@ -123,7 +122,7 @@ def test_a_certificate_for_clients_refuses() -> None:
 
 def test_a_weak_key_refuses() -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
-    domain = replace(DOMAIN, configured_key_specs=(RSA_SPEC,))
+    domain = DOMAIN._replace(configured_key_specs=(RSA_SPEC,))
     chain = chain_to_pem((CA.leaf(NAMES, key), CA.root))
     assert "too weak" in refusal_of(make_credential(RSA_SPEC, key, chain), domain=domain)
 
@@ -147,7 +146,7 @@ def test_extra_names_a_shorter_life_and_another_issuer_only_warn() -> None:
 
 
 def test_must_staple_that_is_absent_only_warns() -> None:
-    domain = replace(DOMAIN, must_staple=True)
+    domain = DOMAIN._replace(must_staple=True)
     verdict = verify(CA.credential(NAMES), domain=domain)
     assert not verdict.refusals
     assert any("must-staple" in warning for warning in verdict.warnings)
@@ -264,13 +263,13 @@ def test_a_certificate_is_valid_to_its_last_second_and_not_beyond() -> None:
 
 def test_a_pair_of_two_keys_that_was_put_together_is_refused() -> None:
     good, other = CA.credential(NAMES), CA.credential(NAMES)
-    mixed = replace(good, key=other.key)
+    mixed = good._replace(key=other.key)
     assert refusal_of(mixed) == "secp256r1: the certificate does not belong to its private key"
 
 
 def test_a_key_of_another_kind_than_configured_is_refused() -> None:
     good = CA.credential(NAMES, RSA_SPEC)
-    assert refusal_of(replace(good, spec=EC_SPEC)) == "secp256r1: its key is rsa2048"
+    assert refusal_of(good._replace(spec=EC_SPEC)) == "secp256r1: its key is rsa2048"
 
 
 def test_ca_and_client_certificates_are_refused_by_their_purpose() -> None:
@@ -294,11 +293,11 @@ def test_warnings_say_which_certificate_and_what_is_odd() -> None:
     shorter = "secp256r1: it lives shorter than the one before it"
     assert verify(CA.credential(NAMES), live=(live,)).warnings == (root,)
     assert verify(CA.credential(NAMES, life=89 * DAY), live=(live,)).warnings == (root, shorter)
-    rsa_live = replace(live, key_label="rsa2048")
+    rsa_live = live._replace(key_label="rsa2048")
     assert verify(CA.credential(NAMES, life=9 * DAY), live=(rsa_live,)).warnings == (root,)
     both = (rsa_live, live)
     assert verify(CA.credential(NAMES, life=9 * DAY), live=both).warnings == (root, shorter)
-    other = replace(live, issuer="Other CA")
+    other = live._replace(issuer="Other CA")
     assert verify(CA.credential(NAMES), live=(other,)).warnings == (
         root,
         "secp256r1: another CA signed it: Throw-away CA, before it was Other CA",
@@ -306,7 +305,7 @@ def test_warnings_say_which_certificate_and_what_is_odd() -> None:
 
 
 def test_must_staple_that_is_missing_is_a_warning() -> None:
-    domain = replace(DOMAIN, must_staple=True)
+    domain = DOMAIN._replace(must_staple=True)
     assert "secp256r1: it lacks must-staple, which MDMustStaple asks for" in (
         verify(CA.credential(NAMES), domain=domain).warnings
     )
@@ -314,9 +313,9 @@ def test_must_staple_that_is_missing_is_a_warning() -> None:
 
 def test_older_than_the_live_set_is_refused_and_as_old_is_not() -> None:
     good = CA.credential(NAMES)
-    same = replace(good.facts)
+    same = good.facts._replace()
     assert verify(good, live=(same,)).refusals == ()
-    newer = replace(good.facts, not_before=good.facts.not_before + timedelta(seconds=1))
+    newer = good.facts._replace(not_before=good.facts.not_before + timedelta(seconds=1))
     assert verify(good, live=(newer,)).refusals == (
         "it is older than the live set, which still serves the configuration",
     )
@@ -405,7 +404,7 @@ def test_a_chain_that_is_too_long_says_what_is_allowed() -> None:
 
 
 def test_each_missing_key_type_and_name_is_told() -> None:
-    both = replace(DOMAIN, configured_key_specs=(RSA_SPEC, EC_SPEC))
+    both = DOMAIN._replace(configured_key_specs=(RSA_SPEC, EC_SPEC))
     assert verify(CA.credential(("other.example",)), domain=both).refusals == (
         "there is no rsa2048 certificate in it",
         f"secp256r1: it does not cover {', '.join(NAMES)}",
@@ -414,7 +413,7 @@ def test_each_missing_key_type_and_name_is_told() -> None:
 
 def test_a_live_certificate_of_another_kind_is_no_measure_for_the_rest() -> None:
     live = CA.credential(NAMES, life=400 * DAY).facts
-    others = (replace(live, key_label="rsa2048"), live)
+    others = (live._replace(key_label="rsa2048"), live)
     warnings = verify(CA.credential(NAMES), live=others).warnings
     assert warnings.count("secp256r1: it lives shorter than the one before it") == 1
 

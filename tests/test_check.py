@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -20,8 +19,7 @@ MOMENT = timedelta(seconds=1)
 
 def failing(*, left: float, since: timedelta) -> DomainStatus:
     """A domain that fails since then; the warn window of its 90 days is 9, a third of it 3."""
-    return replace(
-        standing(state=State.FAILING, left=left, errors=3, last_error=REFUSED),
+    return standing(state=State.FAILING, left=left, errors=3, last_error=REFUSED)._replace(
         failing_since=NOW - since,
     )
 
@@ -32,7 +30,7 @@ def pending(since: timedelta) -> DomainStatus:
 
 def staged(since: timedelta) -> DomainStatus:
     assert STAGED.staged is not None
-    return replace(STAGED, staged=replace(STAGED.staged, since=NOW - since))
+    return STAGED._replace(staged=STAGED.staged._replace(since=NOW - since))
 
 
 def damaged() -> DomainStatus:
@@ -88,8 +86,8 @@ def test_the_level_of_a_domain(domain: DomainStatus, level: Level) -> None:
 
 def test_a_live_certificate_that_was_revoked_is_critical() -> None:
     whole = standing()
-    revoked = tuple(replace(one, revoked_at=NOW) for one in whole.live)
-    verdict = judge(replace(whole, live=revoked, state=State.DUE), NOW)
+    revoked = tuple(one._replace(revoked_at=NOW) for one in whole.live)
+    verdict = judge(whole._replace(live=revoked, state=State.DUE), NOW)
     assert verdict.level is Level.CRITICAL
     assert verdict.reasons[0].startswith("rsa2048 was revoked 20")
 
@@ -97,7 +95,7 @@ def test_a_live_certificate_that_was_revoked_is_critical() -> None:
 def test_one_missing_key_type_is_critical() -> None:
     both = standing(specs=(RSA, EC))
     assert judge(both, NOW).level is Level.OK
-    without = replace(both, live=(both.live[0], InstalledCertificate(EC)), state=State.MISSING)
+    without = both._replace(live=(both.live[0], InstalledCertificate(EC)), state=State.MISSING)
     verdict = judge(without, NOW)
     assert (verdict.level, verdict.reasons) == (Level.CRITICAL, ("secp256r1 is missing",))
 
@@ -151,8 +149,8 @@ def test_nothing_managed_is_unknown() -> None:
 
 
 def test_only_performance_data_stands_behind_a_bar() -> None:
-    error = replace(REFUSED, detail="it said |x=1|")
-    domain = replace(FAILING, last_error=error, failing_since=NOW - 3 * DAY)
+    error = REFUSED._replace(detail="it said |x=1|")
+    domain = FAILING._replace(last_error=error, failing_since=NOW - 3 * DAY)
     lines = render_check(StatusResult((domain,), NOW)).splitlines()
     assert lines[0].count("|") == 1
     assert "it said /x=1/" in lines[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -124,7 +123,7 @@ AUTHORITY, BINDING = SourceLine("/etc/a.conf", 3), SourceLine("/etc/b.conf", 7)
 
 def located(hint: str, **lines: SourceLine) -> str:
     domain = ManagedDomain("a.example", ("a.example",), SourceLine("/etc/c.conf", 1))
-    return replace(domain, lines=tuple(lines.items())).locate(hint)
+    return domain._replace(lines=tuple(lines.items())).locate(hint)
 
 
 def test_a_hint_is_given_the_line_of_each_directive_that_it_names() -> None:

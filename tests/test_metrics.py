@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -120,7 +119,7 @@ def test_times_are_seconds_and_have_the_labels_name_and_key_spec() -> None:
             id="failing since",
         ),
         pytest.param(
-            replace(SERVED, last_success=NOW),
+            SERVED._replace(last_success=NOW),
             "last_success_timestamp_seconds",
             NOW.timestamp(),
             id="last success",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -104,7 +103,7 @@ def decide(
         pytest.param(installed(facts(age_days=61)), (Reason.WINDOW,), id="in its window"),
         pytest.param(installed(facts(age_days=90)), (Reason.EXPIRED,), id="expired this second"),
         pytest.param(
-            replace(installed(facts()), revoked_at=NOW - DAY), (Reason.REVOKED,), id="revoked"
+            installed(facts())._replace(revoked_at=NOW - DAY), (Reason.REVOKED,), id="revoked"
         ),
     ],
 )
@@ -121,7 +120,7 @@ def test_a_certificate_is_current_until_its_window_opens() -> None:
 
 
 def test_a_window_given_in_days_counts_from_the_end() -> None:
-    domain = replace(DOMAIN, renew_window=Window.parse("81d"))
+    domain = DOMAIN._replace(renew_window=Window.parse("81d"))
     assert isinstance(decide(installed(facts()), domain=domain), Due)
 
 
@@ -131,14 +130,14 @@ def test_a_window_longer_than_the_life_opens_at_its_beginning() -> None:
 
 
 def test_a_missing_second_key_type_is_due_as_key_type() -> None:
-    domain = replace(DOMAIN, configured_key_specs=(RSA, EC))
+    domain = DOMAIN._replace(configured_key_specs=(RSA, EC))
     decision = decide(installed(facts()), InstalledCertificate(EC), domain=domain)
     assert isinstance(decision, Due)
     assert decision.reasons == (Reason.KEY_TYPE,)
 
 
 def test_a_wildcard_covers_exactly_one_label() -> None:
-    domain = replace(DOMAIN, names=("*.example.org", "a.b.example.org"))
+    domain = DOMAIN._replace(names=("*.example.org", "a.b.example.org"))
     decision = decide(installed(facts(names=("*.example.org",))), domain=domain)
     assert isinstance(decision, Due)
 
@@ -171,7 +170,7 @@ def test_the_back_off_ends_on_the_second() -> None:
 
 def test_a_changed_configuration_voids_the_back_off() -> None:
     attempt = Attempt(errors=1, next_try=NOW + DAY, digest=digest_of(DOMAIN))
-    changed = replace(DOMAIN, names=(*DOMAIN.names, "new.example.org"))
+    changed = DOMAIN._replace(names=(*DOMAIN.names, "new.example.org"))
     assert isinstance(decide(installed(), attempt=attempt, domain=changed), Due)
 
 
@@ -238,7 +237,7 @@ def fail(
 ) -> Attempt:
     """Let one more try fail at `now`."""
     not_after = now + life_left
-    live = replace(facts(), not_before=not_after - 3000 * DAY, not_after=not_after)
+    live = facts()._replace(not_before=not_after - 3000 * DAY, not_after=not_after)
     return after_failure(
         before,
         domain,
@@ -302,7 +301,7 @@ def test_a_transient_error_after_one_that_a_human_must_mend_does_not_shorten_the
 
 def test_a_changed_configuration_begins_with_short_delays() -> None:
     refused = fail(Attempt(), NOW, error_class=ErrorClass.NEEDS_HUMAN)
-    changed = replace(DOMAIN, profile="short")
+    changed = DOMAIN._replace(profile="short")
     again = fail(refused, NOW + DAY, domain=changed)
     assert next_of(again) - (NOW + DAY) == timedelta(seconds=60)
 
@@ -360,29 +359,29 @@ def test_a_short_life_leaves_several_tries_before_its_end(
 def test_a_window_as_long_as_a_six_day_certificate_lives_renews_it_once_and_not_without_end() -> (
     None
 ):
-    domain = replace(DOMAIN, renew_window=Window.parse("30d"))
+    domain = DOMAIN._replace(renew_window=Window.parse("30d"))
     fresh = installed(facts(age_days=0, life_days=6))
     assert isinstance(decide(fresh, domain=domain), Due)
-    settled = replace(fresh, window_is_settled=True)
+    settled = fresh._replace(window_is_settled=True)
     decision = decide(settled, domain=domain)
     assert isinstance(decision, Current)
     assert decision.renew_at == NOW + 0.67 * 6 * DAY
     staged = StagedSet(NOW, (facts(age_days=0, life_days=6),), is_ours=True)
-    waiting = decide(replace(installed(), window_is_settled=True), staged=staged, domain=domain)
+    waiting = decide(installed()._replace(window_is_settled=True), staged=staged, domain=domain)
     assert isinstance(waiting, Staged)
 
 
 def test_must_staple_that_was_settled_is_no_reason() -> None:
-    domain = replace(DOMAIN, must_staple=True)
+    domain = DOMAIN._replace(must_staple=True)
     assert isinstance(decide(installed(facts()), domain=domain), Due)
-    settled = replace(installed(facts()), must_staple_is_settled=True)
+    settled = installed(facts())._replace(must_staple_is_settled=True)
     assert isinstance(decide(settled, domain=domain), Current)
 
 
 # --- whom to ask ---------------------------------------------------------------------------------
 
 CAS = ("https://first.example/dir", "https://second.example/dir", "https://third.example/dir")
-MANY_CAS = replace(DOMAIN, ca_urls=CAS)
+MANY_CAS = DOMAIN._replace(ca_urls=CAS)
 
 
 def asked_in_turn(tries: int, *, failover: int) -> list[str]:
@@ -391,7 +390,7 @@ def asked_in_turn(tries: int, *, failover: int) -> list[str]:
     for number in range(tries):
         url = ca_for(MANY_CAS, attempt, failover=failover)
         asked.append(url)
-        attempt = fail(replace(attempt, ca_url=url), NOW + number * DAY, domain=MANY_CAS)
+        attempt = fail(attempt._replace(ca_url=url), NOW + number * DAY, domain=MANY_CAS)
     return asked
 
 
@@ -419,7 +418,7 @@ WEEK = (NOW - 3 * DAY, NOW + 4 * DAY)
 
 
 def suggested(at: datetime | None, *, age_days: float = 10) -> InstalledCertificate:
-    return replace(installed(facts(age_days=age_days)), suggested=at)
+    return installed(facts(age_days=age_days))._replace(suggested=at)
 
 
 def test_a_certificate_is_due_when_the_time_that_was_chosen_has_come() -> None:
@@ -470,7 +469,7 @@ def test_the_ca_is_asked_again_after_six_hours_to_seven_days(
 ) -> None:
     info = heed(None, WEEK, pause=pause, chance=0.0, now=NOW)
     assert info.ask_again == NOW + wait
-    at_hand = replace(facts(), ari_id="a.b")
+    at_hand = facts()._replace(ari_id="a.b")
     assert not is_to_be_asked_about(at_hand, info, NOW + wait - timedelta(seconds=1))
     assert is_to_be_asked_about(at_hand, info, NOW + wait)
 
@@ -478,7 +477,7 @@ def test_the_ca_is_asked_again_after_six_hours_to_seven_days(
 def test_a_ca_that_gives_no_answer_leaves_the_last_one_in_force() -> None:
     first = heed(None, WEEK, pause=None, chance=0.25, now=NOW)
     failed = heed(first, None, pause=None, chance=0.75, now=NOW + DAY)
-    assert failed == replace(first, ask_again=NOW + DAY + timedelta(hours=6))
+    assert failed == first._replace(ask_again=NOW + DAY + timedelta(hours=6))
 
 
 @pytest.mark.parametrize(
@@ -488,7 +487,7 @@ def test_a_ca_that_gives_no_answer_leaves_the_last_one_in_force() -> None:
 def test_nobody_asks_about_a_certificate_in_its_first_day_or_tenth(
     age_days: float, life_days: float, is_old_enough: bool
 ) -> None:
-    young = replace(facts(age_days=age_days, life_days=life_days), ari_id="a.b")
+    young = facts(age_days=age_days, life_days=life_days)._replace(ari_id="a.b")
     assert is_to_be_asked_about(young, None, NOW) is is_old_enough
 
 
@@ -522,7 +521,7 @@ def test_the_last_quarter_of_the_window_is_urgent() -> None:
 
 
 def test_what_is_revoked_serves_nobody_and_is_work_for_enroll() -> None:
-    live = (replace(installed(facts()), revoked_at=NOW),)
+    live = (installed(facts())._replace(revoked_at=NOW),)
     assert serves_until(DOMAIN, live, NOW) is None
     assert needs_enrolling(due_reasons(DOMAIN, live, NOW))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -230,8 +229,8 @@ def test_a_broken_file_is_one_line_and_under_quiet_only_as_news(is_news: bool) -
     broken = (BrokenFile(UNCLOSED, is_news),)
     line = "/etc/b.conf:3: it is not closed; add </VirtualHost>\n"
     for run in (
-        replace(order_run(), broken_files=broken),
-        replace(promote_run(), broken_files=broken),
+        order_run()._replace(broken_files=broken),
+        promote_run()._replace(broken_files=broken),
     ):
         assert render_failures(run, Style()) == line
         assert render_failures(run, QUIET) == (line if is_news else "")
@@ -242,18 +241,18 @@ def test_a_broken_file_is_one_line_and_under_quiet_only_as_news(is_news: bool) -
 
 def test_a_broken_file_fails_a_run_over_all_and_not_one_by_name() -> None:
     broken = (BrokenFile(UNCLOSED),)
-    assert replace(order_run(), broken_files=broken).exit_code == 1
-    assert replace(order_run(by_name=True), broken_files=broken).exit_code == 0
-    assert replace(promote_run(), broken_files=broken).exit_code == 1
-    assert replace(promote_run(by_name=True), broken_files=broken).exit_code == 0
+    assert order_run()._replace(broken_files=broken).exit_code == 1
+    assert order_run(by_name=True)._replace(broken_files=broken).exit_code == 0
+    assert promote_run()._replace(broken_files=broken).exit_code == 1
+    assert promote_run(by_name=True)._replace(broken_files=broken).exit_code == 0
     waiting = promote_run(promoted(Promoted.WAITING))
-    assert replace(waiting, broken_files=broken).exit_code == 4, "it comes before 1"
+    assert waiting._replace(broken_files=broken).exit_code == 4, "it comes before 1"
 
 
 def test_what_is_mended_is_told_even_under_quiet() -> None:
     for run in (
-        replace(order_run(), mended=("b.conf: mended",)),
-        replace(promote_run(), mended=("b.conf: mended",)),
+        order_run()._replace(mended=("b.conf: mended",)),
+        promote_run()._replace(mended=("b.conf: mended",)),
     ):
         assert render(run, QUIET) == "b.conf: mended\n"
         assert journal_lines(run) == ("b.conf: mended",)

@@ -7,7 +7,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -200,8 +200,8 @@ def test_an_overriding_file_is_named() -> None:
 
 
 HERE = Endpoint("127.0.0.1", 443, NAME, "shop.conf:7", BOTH)
-THERE = replace(HERE, address="::1")
-BLIND = replace(HERE, address="192.0.2.7", obstacle="foreign")
+THERE = HERE._replace(address="::1")
+BLIND = HERE._replace(address="192.0.2.7", obstacle="foreign")
 
 
 def shows(*shown: str | None, at: Endpoint = HERE) -> dict[Endpoint, tuple[Answer, ...]]:
@@ -441,7 +441,7 @@ def test_asking_ends_at_the_limit_where_the_old_one_stays(hosts: Hosts) -> None:
 
 @pytest.mark.apache
 def test_many_endpoints_are_asked_side_by_side(hosts: Hosts) -> None:
-    endpoints = [replace(hosts.at(hosts.both), at=f"shop.conf:{line}") for line in range(50)]
+    endpoints = [hosts.at(hosts.both)._replace(at=f"shop.conf:{line}") for line in range(50)]
 
     answers = ask(endpoints)
 

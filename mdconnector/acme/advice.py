@@ -8,8 +8,8 @@ because several CAs put very different things under `malformed` and `unauthorize
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from mdconnector.errors import ErrorClass
 
@@ -58,8 +58,7 @@ _NOT_FOR_ORDERS = frozenset(
 """what no renewal follows"""
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(NamedTuple):
     """Who can mend an error, and how."""
 
     error_class: ErrorClass
@@ -97,7 +96,7 @@ def advise(*, kind: str, status: int, detail: str, host: str, purpose: Purpose) 
     """Say what a problem document of type `kind` means and what to do."""
     found = _advise(kind=kind, status=status, detail=detail, host=host, purpose=purpose)
     if purpose in _NOT_FOR_ORDERS:
-        return replace(found, hint=found.hint.removesuffix(_THEN))
+        return found._replace(hint=found.hint.removesuffix(_THEN))
     return found
 
 

@@ -10,9 +10,9 @@ import email.utils
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import NamedTuple
 from urllib.parse import urljoin
 
 from mdconnector.acme.advice import ACME_ERROR, BAD_NONCE, Purpose, advise
@@ -28,8 +28,7 @@ _LINK = re.compile(r"<([^<>]*)>([^<]*)")
 _RELATION = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s;,\"]+))", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
+class Directory(NamedTuple):
     """What a CA offers (RFC 8555 §7.1.1)."""
 
     new_nonce: str
@@ -179,8 +178,7 @@ def _is_sound(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """One answer, read whole."""
 
     url: str

@@ -7,7 +7,6 @@ whose key its CA says it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from mdconnector.acme.advice import ALREADY_REVOKED, Purpose, says_deactivated
 from mdconnector.acme.answers import Directory, Response
@@ -56,7 +55,7 @@ def fetch_account(session: Session, account: Account) -> Account:
         )
     except CaProblemError as error:
         if says_deactivated(error.detail):
-            return replace(account, status="deactivated")
+            return account._replace(status="deactivated")
         raise
     return account_in(response, account.url, account.key)
 
@@ -90,7 +89,7 @@ def change_key(session: Session, account: Account, new_key: PrivateKey) -> Accou
     except CaUnreachableError as error:
         if not error.request_sent or not is_key_of(session, new_key, account.url):
             raise
-    return replace(account, key=new_key)
+    return account._replace(key=new_key)
 
 
 def is_key_of(session: Session, key: PrivateKey, account_url: str) -> bool:

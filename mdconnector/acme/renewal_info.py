@@ -5,8 +5,8 @@ Rules: an unsigned GET. A window that cannot be meant is a CaProtocolError.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from mdconnector.acme.advice import Purpose
 from mdconnector.acme.answers import in_utc
@@ -16,8 +16,7 @@ from mdconnector.errors import CaProtocolError
 from mdconnector.printable import printable
 
 
-@dataclass(frozen=True, slots=True)
-class Suggestion:
+class Suggestion(NamedTuple):
     """The CA's answer; `pause` is its Retry-After."""
 
     window: tuple[datetime, datetime]

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -82,21 +82,22 @@ class AuthorizationStatus(StrEnum):
 _DEAD_ORDERS = frozenset({"deactivated", "expired", "revoked"})
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """An account at one CA: its URL is the `kid` of every request, its key signs them."""
 
     url: str
-    key: PrivateKey = field(repr=False, compare=False)
+    key: PrivateKey
     status: str = "valid"
     contact: tuple[str, ...] = ()
     orders_url: str | None = None
-    registration: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
+    registration: Mapping[str, object] = MappingProxyType({})
     """the CA's account object as it came, for account.json; empty where it was not asked"""
 
+    def __repr__(self) -> str:
+        return f"Account({self.url!r}, {self.status!r})"
 
-@dataclass(frozen=True, slots=True)
-class Order:
+
+class Order(NamedTuple):
     """An order (RFC 8555 §7.1.3)."""
 
     url: str
@@ -108,23 +109,21 @@ class Order:
     certificate: str | None = None
     """always there where `status` is valid"""
     expires: datetime | None = None
-    error: CaProblemError | None = field(default=None, compare=False)
-    retry_after_seconds: float | None = field(default=None, compare=False)
+    error: CaProblemError | None = None
+    retry_after_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(NamedTuple):
     """A challenge of any type (RFC 8555 §7.1.5, §8); some CAs' own types lack URL and token."""
 
     type: str
     url: str | None
     token: str | None
     status: str
-    error: CaProblemError | None = field(default=None, compare=False)
+    error: CaProblemError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Authorization:
+class Authorization(NamedTuple):
     """The CA's question whether the account controls a name (RFC 8555 §7.1.4)."""
 
     url: str
@@ -136,8 +135,7 @@ class Authorization:
     expires: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """A chain as delivered, and where the CA keeps other ones of the same certificate."""
 
     pem: bytes

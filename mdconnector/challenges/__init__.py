@@ -8,8 +8,8 @@ mod_md's order (md_acme_authz.c, md_acme_authz_respond). The caller notes what w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from mdconnector.challenges import challenge_files, dns_01, document_root, http_01, tls_alpn_01
 from mdconnector.challenges.offers import (
@@ -52,8 +52,7 @@ Announce = Callable[[ChallengeType, str], None]
 """is told the type of a challenge and the DNS name, without `*.`"""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A challenge that waits for the CA: POST `{}` to its `url`."""
 
     name: str
@@ -64,16 +63,14 @@ class Answer:
     """what looked odd, to be shown where the CA then fails to validate; safe to print"""
 
 
-@dataclass(frozen=True, slots=True)
-class Setups:
+class Setups(NamedTuple):
     """What was set up for an order: the answers, and what to tear down once the CA has looked."""
 
     answers: tuple[Answer, ...]
     traces: tuple[Trace, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """One call of `set_up`."""
 
     domain: ManagedDomain

@@ -7,7 +7,7 @@ through the store's folder handles, and a file is removed only while it holds wh
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mdconnector.challenges.traces import ChallengeFiles
 from mdconnector.store.tree import Store
@@ -16,8 +16,7 @@ GROUP = "challenges"
 _MAX_FILE_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class ChallengeFile:
+class ChallengeFile(NamedTuple):
     """One file that answers a challenge."""
 
     name: str

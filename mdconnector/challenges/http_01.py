@@ -11,7 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mdconnector.challenges import challenge_files, document_root
 from mdconnector.challenges.challenge_files import ChallengeFile
@@ -32,8 +32,7 @@ _NUMERIC = re.compile(r"[0-9]+(\.[0-9]+){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(NamedTuple):
     status: int
     body: bytes
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from mdconnector.errors import ChallengeError, ErrorClass
 from mdconnector.keys import DEFAULT_KEY_SPEC, KeySpec
@@ -30,8 +30,7 @@ class ChallengeType(StrEnum):
     DNS_01 = "dns-01"
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """One challenge of an authorization, as the CA sent it; `token` is "" where it sent none."""
 
     type: str
@@ -39,8 +38,7 @@ class Offer:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class OfferedAuthorization:
+class OfferedAuthorization(NamedTuple):
     """A pending authorization: which name to prove, and how the CA would take it."""
 
     identifier: str
@@ -48,8 +46,7 @@ class OfferedAuthorization:
     offers: tuple[Offer, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ChallengeSite:
+class ChallengeSite(NamedTuple):
     """What this host has for answering challenges, from Apache's configuration."""
 
     mod_md_loaded: bool
@@ -70,8 +67,7 @@ class ChallengeSite:
         return port is not None and any(address.port == port for address in self.listens)
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """An authorization that has passed the checks, with what to try for it, in order."""
 
     identifier: str

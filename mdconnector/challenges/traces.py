@@ -7,13 +7,12 @@ next run removes exactly that. Removing looks at what is there: only our own con
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from mdconnector.errors import ChallengeError
 
 
-@dataclass(frozen=True, slots=True)
-class ChallengeFiles:
+class ChallengeFiles(NamedTuple):
     """Files of ours in `<store>/challenges/<identifier>/`, answered by mod_md."""
 
     identifier: str
@@ -22,8 +21,7 @@ class ChallengeFiles:
     made_folder: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentRootFile:
+class DocumentRootFile(NamedTuple):
     """A file of ours in `<DocumentRoot>/.well-known/acme-challenge/`, answered by a vhost."""
 
     document_root: str
@@ -33,8 +31,7 @@ class DocumentRootFile:
     """how many of its two folders were absent: 2 both, 1 the inner one"""
 
 
-@dataclass(frozen=True, slots=True)
-class DnsRecord:
+class DnsRecord(NamedTuple):
     """A TXT record that an administrator's command has made."""
 
     command: str
@@ -55,7 +52,7 @@ _KINDS: dict[str, type[Trace]] = {
 def traces_to_json(traces: Sequence[Trace]) -> list[dict[str, object]]:
     """Return the traces as a JSON array."""
     names = {kind: name for name, kind in _KINDS.items()}
-    return [{"kind": names[type(trace)], **asdict(trace)} for trace in traces]
+    return [{"kind": names[type(trace)], **trace._asdict()} for trace in traces]
 
 
 def traces_from_json(value: object) -> tuple[Trace, ...]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mdconnector.account_overview import stored_outcome
 from mdconnector.commands.loading import Clock, Say, open_store, select
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
     from mdconnector.account_keys import Desk
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(NamedTuple):
     """How long another run is waited for, and where that is told."""
 
     wait_seconds: float

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mdconnector.httpd.configuration import (
     MAIN_FILES,
@@ -64,13 +63,12 @@ def load(
     return read(truth)
 
 
-@dataclass(frozen=True, slots=True)
-class _Started:
+class _Started(NamedTuple):
     """How an httpd was started, as far as its configuration depends on it."""
 
     httpd: Path | None
     arguments: tuple[str, ...] = ()
-    environment: Mapping[str, str] | None = field(default=None, repr=False)
+    environment: Mapping[str, str] | None = None
 
 
 def _started(pid_files: Iterable[Path | None], httpd: Path | None) -> _Started:

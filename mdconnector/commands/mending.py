@@ -6,7 +6,6 @@ Rules: it is done under the run lock. What cannot be mended is the trouble of it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from mdconnector.commands.loading import Say
@@ -43,7 +42,7 @@ def take_stock_and_mend(
     named = {domain.name for domain in domains}
     lines += (str(error) for name, error in failures.items() if name not in named)
     troubled = tuple(
-        replace(stock, trouble=stock.trouble or failures.get(stock.domain.name)) for stock in stocks
+        stock._replace(trouble=stock.trouble or failures.get(stock.domain.name)) for stock in stocks
     )
     return troubled, tuple(lines)
 

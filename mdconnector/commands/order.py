@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -57,11 +56,11 @@ def order_what_is_due(
             stocks = take_stock(store, domains, clock(), failover=configuration.retry_failover)
             plans = _plan_all(configuration, store, stocks, options)
             run = _order_run(options, _rehearse(store, plans, clock), (), clock())
-            return replace(run, broken_files=untold(configuration.ownerless_errors))
+            return run._replace(broken_files=untold(configuration.ownerless_errors))
     with open_store(configuration, create=bool(domains)) as store:
         if store is None:
             run = _order_run(options, [], (), clock())
-            return replace(run, broken_files=untold(configuration.ownerless_errors))
+            return run._replace(broken_files=untold(configuration.ownerless_errors))
         with run_lock(
             store, wait_seconds=rules.lock_wait_seconds, command=command, on_wait=waiting(say)
         ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mdconnector.commands.loading import Clock, Load, Say, open_store, select
 from mdconnector.commands.mending import take_stock_and_mend, waiting
@@ -29,7 +28,7 @@ def promote_sets(
     with open_store(configuration) as store:
         if store is None:
             run = nothing_to_promote(domains, by_name=bool(names), wish=wish)
-            return replace(run, broken_files=untold(configuration.ownerless_errors))
+            return run._replace(broken_files=untold(configuration.ownerless_errors))
         with run_lock(
             store, wait_seconds=lock_wait_seconds, command="promote", on_wait=waiting(say)
         ):
@@ -43,5 +42,5 @@ def promote_sets(
                 clock=clock,
                 steps=say,
             )
-            run = replace(run, by_name=bool(names), repairs=repairs + run.repairs)
+            run = run._replace(by_name=bool(names), repairs=repairs + run.repairs)
             return tell_of_promotion(run, store, configuration.ownerless_errors, stocks, clock())

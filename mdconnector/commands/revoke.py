@@ -8,8 +8,8 @@ long as the store holds certificates of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from mdconnector.authorities import Sessions
 from mdconnector.certificates import RevocationReason
@@ -27,8 +27,7 @@ from mdconnector.store.lock import run_lock
 from mdconnector.store.tree import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """What is to be revoked."""
 
     target: Target

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from mdconnector.commands.loading import open_store, select
@@ -32,7 +31,7 @@ def show_status(configuration: Configuration, names: Sequence[str], now: datetim
     except StoreError as error:
         # status tells how things stand, and this is how they stand for each domain
         without = take_stock(None, domains, now, failover=configuration.retry_failover)
-        rows = [status_of(replace(one, trouble=error)) for one in without]
+        rows = [status_of(one._replace(trouble=error)) for one in without]
     return StatusResult(most_urgent_first(rows), now)
 
 
@@ -44,8 +43,8 @@ def _with_what_is_served(
         return [status_of(stock) for stock in stocks]
     host, taken_up = os.uname().nodename, _taken_up_at(configuration)
     return [
-        replace(
-            status_of(stock), served=served_by_memory(stock, store, host=host, taken_up=taken_up)
+        status_of(stock)._replace(
+            served=served_by_memory(stock, store, host=host, taken_up=taken_up)
         )
         for stock in stocks
     ]

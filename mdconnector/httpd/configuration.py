@@ -13,11 +13,10 @@ import gc
 import grp
 import pwd
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mdconnector.errors import ConfigurationError, UsageError
 from mdconnector.httpd.domains import Interpretation, read_domains
@@ -65,24 +64,21 @@ _LOST_DOMAINS = frozenset({"mdomain-without-name", "name-refused"})
 """what makes a declaration that no managed domain can be made of"""
 
 
-@dataclass(frozen=True, slots=True)
-class SystemAccount:
+class SystemAccount(NamedTuple):
     """httpd's User or Group; `number` is None where this system does not know it."""
 
     name: str
     number: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(NamedTuple):
     """A command line of the configuration, untokenised, and where it stands."""
 
     command: str
     declared_at: SourceLine
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(NamedTuple):
     """Everything that Apache's configuration says, as far as certificates are concerned."""
 
     main_file: Path | None
@@ -109,9 +105,9 @@ class Configuration:
     """what was found while reading; `httpd.doctor` finds more"""
     ownerless_errors: tuple[Finding, ...]
     """those errors that may hide managed domains, and are not known to be the fault of one"""
-    directives: tuple[Directive, ...] = field(repr=False)
+    directives: tuple[Directive, ...]
     """those that concern certificates, and every section"""
-    files: tuple[str, ...] = field(repr=False)
+    files: tuple[str, ...]
     """every file that was read"""
     http_port: int | None
     """the local port that the public port 80 leads to; None where nothing does"""
@@ -124,15 +120,15 @@ class Configuration:
     """how long mod_md waits for the store's lock; None: it takes none"""
     notify_hook: Hook | None
     message_hook: Hook | None
-    world: World = field(repr=False)
+    world: World
     """what httpd brings along when it reads"""
-    module_files: Mapping[str, str] = field(repr=False)
+    module_files: Mapping[str, str]
     """by identifier: the absolute path that LoadModule names"""
     assumed: bool
     """whether text was read that this httpd does not read"""
     server_key_specs: tuple[KeySpec, ...] = (DEFAULT_KEY_SPEC,)
     """MDPrivateKeys of the main server: by these mod_md looks for answers to tls-alpn-01"""
-    ca_access: CaAccess = field(default_factory=CaAccess)
+    ca_access: CaAccess = CaAccess()
     """the main server's way to CAs, for what no managed domain uses"""
 
     @property
@@ -141,8 +137,7 @@ class Configuration:
         return (self.base, *self.vhosts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Beginning:
+class _Beginning(NamedTuple):
     """Where reading begins."""
 
     main_file: Path | None
@@ -189,8 +184,7 @@ def load_configuration(
     with _without_garbage_collection():
         reading, store_path = _read_for_store(beginning, world, reader, store)
         configuration = _compose(beginning, world, reading, store_path, program)
-    return replace(
-        configuration,
+    return configuration._replace(
         findings=(*findings, *configuration.findings),
         ownerless_errors=(*findings, *configuration.ownerless_errors),
     )
@@ -220,8 +214,7 @@ def evaluate_as_httpd(
     world = configuration.world
     return evaluate(
         str(configuration.main_file) if configuration.main_file else None,
-        world=replace(
-            world,
+        world=world._replace(
             defines=(*world.defines, *defines),
             pre_directives=(*world.pre_directives, *commands),
         ),
@@ -335,8 +328,7 @@ class _WatchfulReader(DiskReader):
         return any(path.startswith(f"{folder}/") for path in self._missed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(NamedTuple):
     """What one evaluation gave."""
 
     evaluation: Evaluation
@@ -457,9 +449,9 @@ def _blame_neighbours(reading: _Reading) -> tuple[ManagedDomain, ...]:
         number = int(line) if line.isdecimal() else 0
         index = bisect.bisect_right(places, number, key=itemgetter(0))
         for name in places[index - 1][1] if index else ():
-            blamed.setdefault(name, []).append(replace(error, domain=name))
+            blamed.setdefault(name, []).append(error._replace(domain=name))
     return tuple(
-        replace(domain, faults=(*domain.faults, *blamed[domain.name]))
+        domain._replace(faults=(*domain.faults, *blamed[domain.name]))
         if domain.name in blamed
         else domain
         for domain in domains

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mdconnector.httpd.directives import MAX_ARGUMENTS, Directive
 from mdconnector.httpd.names import why_refused
@@ -25,18 +25,18 @@ _LEAST_OF_TOO_MANY = 2 * MAX_ARGUMENTS
 """characters: an argument has two at least, one of them a blank or its quotes"""
 
 
-@dataclass(slots=True)
 class Draft:
     """One MDomain while everything about it is gathered."""
 
-    names: list[str]
-    declared_at: SourceLine
-    own: Settings
-    assumed: bool
-    at_of_name: dict[str, SourceLine] = field(default_factory=dict)
-    vhosts: list[VirtualHost] = field(default_factory=list)
-    """assigned, in the order in which mod_md visits them: the last in the files first"""
-    faults: list[Finding] = field(default_factory=list)
+    def __init__(self, declared_at: SourceLine, *, assumed: bool) -> None:
+        self.names: list[str] = []
+        self.declared_at = declared_at
+        self.own = Settings()
+        self.assumed = assumed
+        self.at_of_name: dict[str, SourceLine] = {}
+        self.vhosts: list[VirtualHost] = []
+        """assigned, in the order in which mod_md visits them: the last in the files first"""
+        self.faults: list[Finding] = []
 
     @property
     def name(self) -> str:
@@ -49,8 +49,7 @@ class Draft:
         return name in names or f"*.{name.partition('.')[2]}" in names
 
 
-@dataclass(slots=True)
-class Misplaced:
+class Misplaced(NamedTuple):
     """The MD settings in one <VirtualHost> that have no effect."""
 
     vhost: VirtualHost
@@ -135,7 +134,7 @@ class Declarations:
 
     def _define(self, directive: Directive) -> None:
         words = directive.argv()
-        draft = Draft([], directive.at, Settings(), directive.assumed)
+        draft = Draft(directive.at, assumed=directive.assumed)
         self._add_words(draft, directive, words)
         if not draft.names:
             self.error(
@@ -147,7 +146,7 @@ class Declarations:
 
     def _define_section(self, section: Directive) -> None:
         words = section.words
-        draft = Draft([], section.at, Settings(), section.assumed)
+        draft = Draft(section.at, assumed=section.assumed)
         if not words or not words[0]:
             self.error(
                 "mdomain-without-name",

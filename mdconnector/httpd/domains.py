@@ -9,8 +9,7 @@ what is ordered a fault of the domains that it concerns; all others are untouche
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from mdconnector.httpd.assignment import (
     add_names,
@@ -73,8 +72,7 @@ _SECTION_KEYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Interpretation:
+class Interpretation(NamedTuple):
     """The managed domains and the settings that all of them share."""
 
     domains: tuple[ManagedDomain, ...]

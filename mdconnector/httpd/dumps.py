@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mdconnector.httpd.directives import Directive
@@ -51,8 +50,7 @@ class DumpedVhost(NamedTuple):
     """None: not told, because no other virtual host has that address"""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why httpd does not take a configuration; `at` is the `file:line` that it blames."""
 
     message: str

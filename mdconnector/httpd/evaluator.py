@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from mdconnector.httpd import conditions, includes, macro_lines
 from mdconnector.httpd.directives import MAX_ARGUMENTS, Directive, Origin
@@ -58,8 +58,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """The configuration in force; `findings` is what httpd refuses or silently gets wrong."""
 
     directives: tuple[Directive, ...]

@@ -33,14 +33,16 @@ def define_macro(run: Reading, file: FileReading, args: str) -> None:
     if body is None:
         run.report_unclosed(file, "Macro", begin)
     elif name:
+        macro = Macro(
+            name=lower_ascii(name),
+            parameters=parameters_of(rest),
+            body=tuple(body.lines),
+            places=tuple(body.places),
+            location=location,
+        )
         try:
-            run.macros[lower_ascii(name)] = Macro(
-                name=lower_ascii(name),
-                parameters=parameters_of(rest),
-                body=tuple(body.lines),
-                places=tuple(body.places),
-                location=location,
-            )
+            macro.check()
+            run.macros[macro.name] = macro
         except MacroError as error:
             run.report("bad-macro", begin, str(error), "give each parameter a name of its own")
 

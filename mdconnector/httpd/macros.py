@@ -6,7 +6,7 @@ Values are put in as plain text, from left to right, the longest parameter name 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mdconnector.httpd.lexer import byte_length, rejoined, split_words
 
@@ -19,8 +19,7 @@ class MacroError(Exception):
     """A macro is defined or used in a way that httpd refuses; the text says how."""
 
 
-@dataclass(frozen=True, slots=True)
-class Macro:
+class Macro(NamedTuple):
     """A definition: its body is joined and trimmed lines, comments left out, nothing expanded."""
 
     name: str
@@ -31,7 +30,8 @@ class Macro:
     location: str
     """as httpd words it: `defined on line 2 of "/etc/..."`"""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise MacroError for parameters that httpd refuses."""
         for number, parameter in enumerate(self.parameters, 1):
             if not parameter:
                 raise MacroError(f"macro '{self.name}': parameter {number} is empty")

@@ -11,8 +11,8 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -35,8 +35,7 @@ _MIN_RSA_BITS = 2048
 _KEPT_FILES = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """A certificate file, the key file that httpd uses with it, and the line that names them.
 
     Without a key file only mod_md reads the chain, because no SSL vhost uses it.
@@ -48,8 +47,7 @@ class Pair:
     """`file:line`"""
 
 
-@dataclass(frozen=True, slots=True)
-class PairFault:
+class PairFault(NamedTuple):
     """What is wrong with a pair, or why it cannot be judged; `path` is the file to blame."""
 
     pair: Pair
@@ -60,8 +58,7 @@ class PairFault:
         return f"{self.path}: {self.message} (used at {self.pair.at})"
 
 
-@dataclass(frozen=True, slots=True)
-class PairsReport:
+class PairsReport(NamedTuple):
     """The pairs that would end httpd at its next reload, and those that could not be judged."""
 
     faults: tuple[PairFault, ...]

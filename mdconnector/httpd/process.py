@@ -16,11 +16,10 @@ import signal
 import stat
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from mdconnector.errors import HttpdError
 from mdconnector.httpd.dumps import parse_refusal
@@ -52,8 +51,7 @@ _SUCCESSOR_SECONDS = 5.0
 _START_PAUSE_SECONDS = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class RunningHttpd:
+class RunningHttpd(NamedTuple):
     """The parent process of a running httpd, held by a pidfd until `close`."""
 
     pid: int
@@ -62,8 +60,8 @@ class RunningHttpd:
     executable: Path
     arguments: tuple[str, ...]
     """its own, without the program's name"""
-    environment: Mapping[str, str] = field(repr=False, compare=False)
-    """as it was started; empty where it may not be read"""
+    environment: Mapping[str, str]
+    """as it was started, so it is never shown; empty where it may not be read"""
     directory: Path
     unit: str | None
     """the systemd unit it belongs to"""
@@ -72,7 +70,10 @@ class RunningHttpd:
     """when it started or last took up its configuration"""
     accessible: bool
     """this user may signal it and read its environment"""
-    pidfd: int = field(repr=False, compare=False)
+    pidfd: int
+
+    def __repr__(self) -> str:
+        return f"RunningHttpd({self.pid}, {self.executable})"
 
     def is_alive(self) -> bool:
         """Say whether this very process still runs."""
@@ -95,8 +96,7 @@ class RunningHttpd:
         self.close()
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigTest:
+class ConfigTest(NamedTuple):
     """What httpd itself says about its configuration; `at` is the `file:line` that it blames."""
 
     ok: bool
@@ -119,8 +119,7 @@ class ReloadOutcome(StrEnum):
     COMMAND_FAILED = "command-failed"
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadResult:
+class ReloadResult(NamedTuple):
     """How a reload ended, why, and how long it took."""
 
     outcome: ReloadOutcome

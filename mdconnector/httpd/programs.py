@@ -15,8 +15,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mdconnector.errors import HttpdError, UsageError
 from mdconnector.printable import printable
@@ -29,8 +29,7 @@ _MAX_OUTPUT_BYTES = 64 * 1024
 _MAX_DUMP_BYTES = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A program that has ended, or was killed at its time limit (`exit_code` is None)."""
 
     exit_code: int | None

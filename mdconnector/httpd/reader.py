@@ -10,8 +10,8 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mdconnector.errors import ConfigurationError
 from mdconnector.httpd.paths import to_bytes
@@ -133,8 +133,7 @@ def _unsourced(envvars: Path) -> ConfigurationError:
     return ConfigurationError("cannot be sourced by sh", at=str(envvars), hint=hint)
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """What can be read in httpd's binary without starting it."""
 
     version: str

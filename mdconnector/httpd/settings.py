@@ -12,10 +12,9 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from mdconnector.errors import ConfigurationError
@@ -59,7 +58,6 @@ class Place(Enum):
     """of no use to us, and no harm"""
 
 
-@dataclass(slots=True)
 class Settings:
     """What the lines of one level say; None where they say nothing."""
 
@@ -86,13 +84,14 @@ class Settings:
     proxy_ca_certificates: str | None = None
     static_certificates: tuple[str, ...] = ()
     static_keys: tuple[str, ...] = ()
-    lines: dict[str, Directive] = field(default_factory=dict)
-    """the line that set each value"""
-    faults: list[tuple[str, Finding]] = field(default_factory=list)
-    """(value that was meant, error)"""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Directive] = {}
+        """the line that set each value"""
+        self.faults: list[tuple[str, Finding]] = []
+        """(value that was meant, error)"""
 
 
-@dataclass(slots=True)
 class GlobalSettings:
     """What holds for the whole server, with mod_md's defaults."""
 
@@ -110,8 +109,10 @@ class GlobalSettings:
     notify_cmd: str | None = None
     """the line, untokenised"""
     message_cmd: str | None = None
-    lines: dict[str, Directive] = field(default_factory=dict)
-    faults: list[tuple[str, Finding]] = field(default_factory=list)
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Directive] = {}
+        self.faults: list[tuple[str, Finding]] = []
 
 
 class Mistake(Exception):  # noqa: N818 - it never leaves this module
@@ -123,8 +124,7 @@ class Mistake(Exception):  # noqa: N818 - it never leaves this module
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """How one directive is read: `parse` gives the value of the attribute `sets`."""
 
     sets: str

@@ -10,8 +10,8 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mdconnector.errors import HttpdError
 from mdconnector.httpd.configuration import Configuration, evaluate_as_httpd
@@ -218,8 +218,7 @@ def _shown(one: DumpedDirective) -> str:
 # Virtual hosts
 
 
-@dataclass(frozen=True, slots=True)
-class _TheirVhost:
+class _TheirVhost(NamedTuple):
     """What httpd says of one <VirtualHost>, from all of its addresses."""
 
     server_name: str

@@ -10,9 +10,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from mdconnector.httpd.evaluator import Directive
 from mdconnector.httpd.paths import merge_path
@@ -32,8 +31,7 @@ _DOMAIN_SECTIONS = frozenset({"mdomain", "mdomainset"})
 _File = TypeVar("_File", CertificatePair, str)
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(NamedTuple):
     """One Listen line; `protocol`, in lower case, is https on port 443 unless named."""
 
     address: Address
@@ -41,16 +39,14 @@ class Listen:
     declared_at: SourceLine
 
 
-@dataclass(frozen=True, slots=True)
-class VhostSection:
+class VhostSection(NamedTuple):
     """One <VirtualHost> with the directive it was read from."""
 
     vhost: VirtualHost
     directive: Directive
 
 
-@dataclass(frozen=True, slots=True)
-class Servers:
+class Servers(NamedTuple):
     """What the tree says about the main server and its virtual hosts, in the order of the files."""
 
     base: VirtualHost
@@ -68,28 +64,28 @@ class Servers:
         return tuple(section.vhost for section in self.sections)
 
 
-@dataclass(slots=True)
 class _OwnLines:
     """What one server's own lines say; None where they say nothing."""
 
     server_name: str | None = None
     port: int | None = None
     """None: no ServerName line; 0: one without a port"""
-    aliases: list[str] = field(default_factory=list)
     admin: str | None = None
     contact: str | None = None
     ssl: str | None = None
     protocols: tuple[str, ...] = ()
     protocol: str | None = None
     document_root: str | None = None
-    certificate_files: list[CertificatePair] = field(default_factory=list)
-    """each as its own key file, until the key files are known"""
-    key_files: list[str] = field(default_factory=list)
     proxy_protocol: bool | None = None
 
+    def __init__(self) -> None:
+        self.aliases: list[str] = []
+        self.certificate_files: list[CertificatePair] = []
+        """each as its own key file, until the key files are known"""
+        self.key_files: list[str] = []
 
-@dataclass(slots=True)
-class _Draft:
+
+class _Draft(NamedTuple):
     """One <VirtualHost> before inheritance."""
 
     directive: Directive
@@ -465,7 +461,7 @@ def _overlaid(own: list[_File], inherited: list[_File]) -> list[_File]:
 
 def _pairs(certificates: list[CertificatePair], keys: list[str]) -> tuple[CertificatePair, ...]:
     return tuple(
-        replace(pair, key_file=keys[index], key_is_named=True) if index < len(keys) else pair
+        pair._replace(key_file=keys[index], key_is_named=True) if index < len(keys) else pair
         for index, pair in enumerate(certificates)
     )
 

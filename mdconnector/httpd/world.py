@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 NEWEST_KNOWN_VERSION = "2.4.71"
 
@@ -66,8 +66,7 @@ class Reader(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Assumptions:
+class Assumptions(NamedTuple):
     """What counts as true for us although this httpd may know better; it never makes text dead."""
 
     modules: frozenset[str] = frozenset()
@@ -87,8 +86,7 @@ MDCONNECTOR_MODULES = _both_names("md")
 MDCONNECTOR_DEFINES = frozenset({"MDCONNECTOR"})
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(NamedTuple):
     """What httpd brings along when it starts to read."""
 
     reader: Reader
@@ -98,7 +96,7 @@ class World:
     version: str = NEWEST_KNOWN_VERSION
     defines: tuple[str, ...] = ()
     """-D"""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = MappingProxyType({})
     pre_directives: tuple[str, ...] = ()
     """-C"""
     post_directives: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ else than the CA; a damaged one is set aside first.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -28,24 +28,22 @@ from mdconnector.store.set_aside import set_aside_entry
 from mdconnector.store.tree import FILE_MODES, Store
 
 
-@dataclass(frozen=True, slots=True)
-class AccountFolder:
+class AccountFolder(NamedTuple):
     """One folder of accounts/: what of an account is in it, and what keeps it from being one."""
 
     id: str
     account: StoredAccount | None
-    key: PrivateKey | None = field(repr=False)
+    key: PrivateKey | None
     fault: StoreError | None
     """why it cannot be used; None where both files are good"""
 
 
-@dataclass(frozen=True, slots=True)
-class PendingRegistration:
+class PendingRegistration(NamedTuple):
     """A key whose registration was begun."""
 
     ca_url: str
     kid: str | None
-    key: PrivateKey = field(repr=False)
+    key: PrivateKey
 
 
 def account_folders(store: Store) -> tuple[AccountFolder, ...]:

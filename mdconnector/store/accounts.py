@@ -17,7 +17,6 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mdconnector.errors import CertificateError, StoreError, UnsafeStoreError
@@ -141,7 +140,7 @@ def _stored_keys(store: Store) -> frozenset[bytes]:
 
 def mark_account(store: Store, account: StoredAccount, status: str) -> StoredAccount:
     """Store another status (`deactivated`, `revoked`, `unknown`), so that it is not used again."""
-    marked = replace(account, status=status)
+    marked = account._replace(status=status)
     if account.id:
         with store.make_in_group(GROUP, account.id) as folder:
             folder.write(ACCOUNT_FILE, render_account(marked), FILE_MODES[GROUP])
@@ -299,7 +298,7 @@ def _known_account(store: Store, account: StoredAccount) -> StoredAccount | None
     with accounts:
         for account_id in account_ids(store):
             if _is_account(accounts, account_id, account):
-                return replace(account, id=account_id)
+                return account._replace(id=account_id)
     return None
 
 
@@ -327,7 +326,7 @@ def _claim(store: Store, account: StoredAccount) -> StoredAccount:
     """Take the lowest free number, by making account.json (mod_md: md_acme_acct_save)."""
     prefix = account_prefix(account.ca_url)
     for number in range(MAX_ACCOUNTS):
-        claimed = replace(account, id=f"{prefix}{number:04d}")
+        claimed = account._replace(id=f"{prefix}{number:04d}")
         try:
             folder = store.make_in_group(GROUP, claimed.id)
         except UnsafeEntryError:

@@ -12,9 +12,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
+from typing import NamedTuple
 
 from mdconnector.errors import StoreError
 from mdconnector.store.folder import EntryExistsError, ExhaustedError, Folder, UnsafeEntryError
@@ -31,8 +31,7 @@ _NUMBERED = re.compile(r"(.+)\.([1-9][0-9]{0,8})")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Age:
+class _Age(NamedTuple):
     """How worth keeping an archived set is; more is better."""
 
     has_chain: bool

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mdconnector.errors import StoreError
 from mdconnector.renewal import Attempt, LastError, RenewalInfo
@@ -38,8 +37,7 @@ MAX_REVOKED = 100
 _MAX_FILE_NAME = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run that did something for the domain, in the words of its outcome."""
 
     at: datetime
@@ -48,8 +46,7 @@ class Run:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """What Apache on one host was last seen to serve: serials in lower-case hexadecimal."""
 
     serials: tuple[str, ...]
@@ -59,8 +56,7 @@ class Served:
     missed_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackNote:
+class RollbackNote(NamedTuple):
     """A promotion that is undone, noted before a set moves; leaves as SHA-256 fingerprints."""
 
     at: datetime
@@ -71,16 +67,14 @@ class RollbackNote:
     """the set that comes back; empty where nothing was live before"""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """The failure that `-q` last told of, and when."""
 
     key: str
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class UntoldRenewal:
+class UntoldRenewal(NamedTuple):
     """A staged set of which a program of the administrator's would not hear, and why."""
 
     errors: int
@@ -88,20 +82,19 @@ class UntoldRenewal:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
+class AttemptRecord(NamedTuple):
     """All that is remembered for one domain."""
 
-    attempt: Attempt = field(default_factory=Attempt)
+    attempt: Attempt = Attempt()
     runs: tuple[Run, ...] = ()
     """newest first, at most MAX_RUNS"""
-    served: Mapping[str, Served] = field(default_factory=lambda: MappingProxyType({}))
+    served: Mapping[str, Served] = MappingProxyType({})
     """by host name, because hosts may share a store"""
     rollback: RollbackNote | None = None
     told: Told | None = None
-    renewal_info: Mapping[str, RenewalInfo] = field(default_factory=lambda: MappingProxyType({}))
+    renewal_info: Mapping[str, RenewalInfo] = MappingProxyType({})
     """by the ARI id of each live certificate"""
-    messages: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    messages: Mapping[str, datetime] = MappingProxyType({})
     """when MDMessageCmd and MDNotifyCmd were last told of an event"""
     untold: UntoldRenewal | None = None
     settled_digest: str = ""
@@ -110,22 +103,22 @@ class AttemptRecord:
     """a MDRenewWindow that was open already when the last set came"""
     last_success: datetime | None = None
     """when a new set last came"""
-    revoked: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    revoked: Mapping[str, datetime] = MappingProxyType({})
     """certificates of the domain that `mdconnector revoke` had revoked, by SHA-256, and when"""
 
     def with_run(self, run: Run) -> AttemptRecord:
         """Return the record with one run more."""
-        return replace(self, runs=(run, *self.runs)[:MAX_RUNS])
+        return self._replace(runs=(run, *self.runs)[:MAX_RUNS])
 
     def with_served(self, host: str, served: Served) -> AttemptRecord:
         """Return the record with what `host` serves now."""
-        return replace(self, served=MappingProxyType({**self.served, host: served}))
+        return self._replace(served=MappingProxyType({**self.served, host: served}))
 
     def with_revoked(self, fingerprints: Iterable[str], at: datetime) -> AttemptRecord:
         """Return the record with certificates more that are revoked; the newest are kept."""
         revoked = {**self.revoked, **dict.fromkeys(fingerprints, at)}
         newest = sorted(revoked.items(), key=lambda one: one[1], reverse=True)[:MAX_REVOKED]
-        return replace(self, revoked=MappingProxyType(dict(newest)))
+        return self._replace(revoked=MappingProxyType(dict(newest)))
 
     def refuses(self, fingerprints: Iterable[str]) -> bool:
         """Say whether this is the set that a rollback took out again."""

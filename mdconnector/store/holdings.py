@@ -7,8 +7,8 @@ what the others hold is still to be told. The name need not be configured any mo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from cryptography import x509
 
@@ -40,15 +40,14 @@ class Place(IntEnum):
     REFUSED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(NamedTuple):
     """One certificate, and what is known of where it came from."""
 
     facts: CertificateFacts
-    certificate: x509.Certificate = field(repr=False)
+    certificate: x509.Certificate
     place: Place
     path: str
-    key: PrivateKey | None = field(repr=False)
+    key: PrivateKey | None
     """its own; None where that is not beside it, or cannot be read"""
     ca_url: str | None = None
     account_id: str | None = None

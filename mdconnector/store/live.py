@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -56,13 +55,11 @@ _PROOF = b"mdconnector: this key signs"
 _MAX_RSA_BITS = 16_384  # OpenSSL verifies no longer ones, and signing with one takes minutes
 
 
-@dataclass(frozen=True, slots=True)
-class NothingStaged:
+class NothingStaged(NamedTuple):
     """No set waits: staging is empty, or somebody has only begun one there."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundSet:
+class FoundSet(NamedTuple):
     """A complete, readable set in staging; `staged.fault` says why it must not be promoted."""
 
     staged: StagedSet
@@ -72,8 +69,7 @@ class FoundSet:
     """what its md.json says; None for a pair that somebody copied there without one"""
 
 
-@dataclass(frozen=True, slots=True)
-class StagedRubbish:
+class StagedRubbish(NamedTuple):
     """Something in staging that can never become a set: to be set aside, not deleted."""
 
     path: str
@@ -268,8 +264,7 @@ def staging_changed_at(store: Store, domain_name: str) -> datetime | None:
     return datetime.fromtimestamp(latest, UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
+class _Content(NamedTuple):
     credentials: tuple[Credential, ...]
     md: StagedMd | None
     since: datetime

@@ -13,9 +13,8 @@ import json
 import os
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mdconnector.errors import LockedError, StoreError, UnsafeStoreError
 from mdconnector.printable import printable
@@ -36,8 +35,7 @@ _POLL_SECONDS = 0.1
 _MAX_HOLDER_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class _Holder:
+class _Holder(NamedTuple):
     pid: int
     command: str
     started: datetime

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from typing import NamedTuple
 
 from mdconnector.certificates import (
     MAX_CHAIN_BYTES,
@@ -44,8 +44,7 @@ class Worth(IntEnum):
     SERVING = 2
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Standing:
+class Standing(NamedTuple):
     """How one set compares with another of the same domain."""
 
     worth: Worth

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from mdconnector.certificates import MAX_CHAIN_BYTES, Credential, make_credential
 from mdconnector.errors import CertificateError, StoreError
@@ -41,8 +41,7 @@ _TRACES = "traces.json"
 _MODE = 0o600
 
 
-@dataclass(frozen=True, slots=True)
-class PendingNote:
+class PendingNote(NamedTuple):
     """What a set was begun for."""
 
     names: tuple[str, ...]
@@ -64,8 +63,7 @@ class PendingNote:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OrderNote:
+class OrderNote(NamedTuple):
     """An order at a CA. `url` is None from before newOrder is sent until its answer is here."""
 
     url: str | None

@@ -20,9 +20,9 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.errors import StoreError
@@ -59,8 +59,7 @@ _LABEL = "security.selinux"
 _TRIES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A set that is ready for the swap.
 
     `left_behind` are entries of the live folder that cannot be copied (links, folders, huge files);
@@ -72,8 +71,7 @@ class Prepared:
     left_behind: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Swapped:
+class Swapped(NamedTuple):
     """What the swap did: fingerprints of the leaves that are live now, and of those before."""
 
     name: str
@@ -81,8 +79,7 @@ class Swapped:
     replaced: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(NamedTuple):
     """The open folders between which sets move."""
 
     store: Store
@@ -370,7 +367,7 @@ def _note_rollback(store: Store, name: str, note: RollbackNote) -> None:
     with store.make_own(*WORK_ROLLBACK) as rollback:
         # this alone means nothing yet; the note does, and without this nobody looks for it
         rollback.make(name, 0o700).close()
-    save_attempt(store, name, replace(load_attempt(store, name), rollback=note))
+    save_attempt(store, name, load_attempt(store, name)._replace(rollback=note))
 
 
 def _exchange_back(
@@ -487,7 +484,7 @@ def _credential_files(credentials: Iterable[Credential]) -> Iterator[tuple[str, 
 def _forget_refusal(store: Store, name: str, fingerprints: Iterable[str]) -> None:
     record = load_attempt(store, name)
     if record.refuses(fingerprints):
-        save_attempt(store, name, replace(record, rollback=None))
+        save_attempt(store, name, record._replace(rollback=None))
 
 
 def _keep_label(source: Folder, target: Folder) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from mdconnector.keys import DEFAULT_KEY_SPEC, DEFAULT_RSA_BITS, KeySpec
 
@@ -39,8 +38,7 @@ class RecordError(ValueError):
     """A JSON file does not say what it has to say; the text tells what is wrong, never a value."""
 
 
-@dataclass(frozen=True, slots=True)
-class StagedMd:
+class StagedMd(NamedTuple):
     """What a staged md.json says that matters to activation."""
 
     name: str
@@ -50,8 +48,7 @@ class StagedMd:
     """those of the configuration that was staged: RSA 2048 where it names none"""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredAccount:
+class StoredAccount(NamedTuple):
     """An ACME account as account.json keeps it; `id` is its folder in accounts/, or ""."""
 
     id: str
@@ -62,7 +59,10 @@ class StoredAccount:
     agreement: str | None = None
     orders: str | None = None
     eab_kid: str | None = None
-    eab_hmac: str | None = field(default=None, repr=False)
+    eab_hmac: str | None = None
+
+    def __repr__(self) -> str:
+        return f"StoredAccount({self.id!r}, {self.url!r}, {self.ca_url!r}, {self.status!r})"
 
     def matches(self, ca_url: str, eab: ExternalAccount | None) -> bool:
         """Say whether the account may be used for this CA and binding.

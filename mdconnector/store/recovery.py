@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mdconnector.certificates import MAX_CHAIN_BYTES, verify_set
 from mdconnector.errors import CertificateError, StoreError, UnsafeStoreError
@@ -51,12 +52,11 @@ from mdconnector.store.tree import Store, folder_name
 _PAIR = ("privkey", "pubcert")
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
+class Recovery(NamedTuple):
     """What was mended, a line each, and what could not be, by domain."""
 
     lines: tuple[str, ...] = ()
-    failures: Mapping[str, StoreError] = field(default_factory=dict)
+    failures: Mapping[str, StoreError] = MappingProxyType({})
 
 
 def recover(store: Store, domains: Iterable[ManagedDomain], now: datetime) -> Recovery:
@@ -108,8 +108,7 @@ def repair(store: Store, domain: ManagedDomain, now: datetime) -> str | None:
     return f"{name}: the live set was damaged ({damage}); {origin} took its place"
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """One recovery; what fails for one domain does not keep the others from theirs."""
 
     store: Store

@@ -14,8 +14,7 @@ import os
 import secrets
 import stat
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from mdconnector.errors import StoreError, UnsafeStoreError
 from mdconnector.managed_domain import Finding, Severity, is_dns_name
@@ -66,8 +65,7 @@ HTTPD_GROUPS = frozenset({"challenges", "staging", "ocsp"})
 _MADE_AT_ONCE = ("accounts", "challenges", "staging")
 
 
-@dataclass(frozen=True, slots=True)
-class StoreOwners:
+class StoreOwners(NamedTuple):
     """Who may own what in the store."""
 
     store_uid: int

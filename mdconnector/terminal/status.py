@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -51,8 +51,7 @@ LONGEST_BAR = 40
 SHORTEST_BAR = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Signs:
+class Signs(NamedTuple):
     """What bars and states are drawn with, one column each."""
 
     gone: str
@@ -169,8 +168,7 @@ def _legend(signs: Signs) -> Text:
 # --- the table -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(NamedTuple):
     heading: str
     from_width: int
     """the narrowest terminal that shows it"""

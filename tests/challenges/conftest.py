@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def site(*listens: str, mod_md_loaded: bool = True, **settings: Any) -> Challeng
 def site_on(port: int, *vhosts: VirtualHost, **settings: Any) -> ChallengeSite:
     """Return a site whose http port is `port` on loopback; the vhosts get that address."""
     here = Address("127.0.0.1", port)
-    moved = tuple(replace(each, addresses=(here,)) for each in vhosts)
+    moved = tuple(each._replace(addresses=(here,)) for each in vhosts)
     return site(f"127.0.0.1:{port}", vhosts=moved, http_port=port, **settings)
 
 

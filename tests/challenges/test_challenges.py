@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -216,7 +215,7 @@ def test_teardown_that_fails_is_told_and_the_others_go_on(store: Store, tmp_path
 
 def test_document_root_serves_where_mod_md_is_not_loaded(store: Store, parts_folder: Path) -> None:
     (parts_folder / "htdocs").mkdir()
-    shop = replace(vhost("shop.example.org", "127.0.0.9:1"), document_root=f"{parts_folder}/htdocs")
+    shop = vhost("shop.example.org", "127.0.0.9:1")._replace(document_root=f"{parts_folder}/htdocs")
     here = site("127.0.0.9:1", vhosts=(shop,), http_port=1, mod_md_loaded=False)
     setups = prepare([authorization()], store, here=here)
     made = parts_folder / "htdocs" / ".well-known" / "acme-challenge" / TOKEN

@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -257,7 +256,7 @@ def test_running_apache_without_mod_md_answers_by_its_document_root(
     root.mkdir()
     apache.write_site("00-define", f'Define SHOP "{root}"')
     with apache:
-        shop = replace(vhost(SHOP), document_root=str(root))
+        shop = vhost(SHOP)._replace(document_root=str(root))
         here = site_on(apache.http_port, shop, mod_md_loaded=False)
         _, make = http_01.prepare(SHOP, TOKEN, ANSWER, here, store)
         assert make() == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def site_of(apache: Apache, *vhosts: VirtualHost) -> ChallengeSite:
     return ChallengeSite(
         apache.has_mod_md,
         (http, https),
-        tuple(replace(each, addresses=(http,)) for each in vhosts),
+        tuple(each._replace(addresses=(http,)) for each in vhosts),
         http_port=apache.http_port,
         https_port=apache.ssl_port,
     )
@@ -122,7 +122,7 @@ def test_http_01_by_document_root(
         "<VirtualHost *:${HTTP_PORT}>\nServerName by-root.example.org\n"
         f'DocumentRoot "{root}"\n</VirtualHost>\n',
     )
-    shop = replace(vhost(domain.name), document_root=str(root))
+    shop = vhost(domain.name)._replace(document_root=str(root))
     with apache:
         order, setups = customer.prove(domain, site_of(apache, vhost("other"), shop), store)
     assert order.status is OrderStatus.READY

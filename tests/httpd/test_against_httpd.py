@@ -7,7 +7,6 @@ seeds begin.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,8 +124,7 @@ def test_directives_of_the_command_line_are_read_as_httpd_reads_them(tmp_path: P
     arguments = [word for line in before for word in ("-C", line)]
     arguments += [word for line in after for word in ("-c", line)]
     answer = ask(tmp_path, root, *arguments, "-D", "Y")
-    given = replace(
-        world(tmp_path),
+    given = world(tmp_path)._replace(
         pre_directives=before,
         post_directives=after,
         defines=("DUMP_CONFIG", "DUMP_MODULES", "Y"),

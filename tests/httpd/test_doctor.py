@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,7 +217,7 @@ def test_pasted_lines_end_the_finding(tmp_path: Path) -> None:
 def test_apache_that_is_too_old_for_a_binding(
     tmp_path: Path, version: str, codes: list[str]
 ) -> None:
-    configuration = replace(load(tmp_path, ORDINARY + EAB), httpd_version=version)
+    configuration = load(tmp_path, ORDINARY + EAB)._replace(httpd_version=version)
     assert [one.code for one in examine(configuration)] == codes
 
 

@@ -56,7 +56,7 @@ def test_line_that_grows_past_eight_kilobytes_is_refused() -> None:
 def test_parameters_need_names_of_their_own(parameters: tuple[str, ...]) -> None:
     """Twice the same, or none, is refused."""
     with pytest.raises(MacroError):
-        _macro("x", *parameters)
+        _macro("x", *parameters).check()
 
 
 @pytest.mark.parametrize(

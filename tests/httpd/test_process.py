@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import signal
@@ -362,7 +361,3 @@ def test_another_users_httpd_is_named_by_its_process_name(
 
     assert process._guess_executable(folder, (str(httpd), "600"), None) == httpd
     assert process._guess_executable(folder, ("httpd",), Path("/usr/sbin/apache2")) is None
-
-
-def test_values_compare_without_their_descriptors() -> None:
-    assert dataclasses.replace(a_parent(), pidfd=7) == a_parent()

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,7 +183,7 @@ def test_the_configuration_test_takes_the_parents_own_arguments_and_environment(
     with found(apache) as running:
         assert arguments_that_count(running)[:2] == ("-D", "GIVEN")
         assert config_test(running).ok
-        assert not config_test(replace(running, arguments=running.arguments[2:])).ok
+        assert not config_test(running._replace(arguments=running.arguments[2:])).ok
 
 
 def test_a_pair_that_does_not_fit_ends_httpd_though_its_own_test_says_ok(
@@ -217,7 +216,7 @@ def test_an_httpd_that_a_reload_ended_is_started_as_it_was(
         assert reload(running).outcome is ReloadOutcome.DIED
         key_file.write_bytes(good)
 
-        successor = start_again(replace(running, unit="no-such-unit-here.service"))
+        successor = start_again(running._replace(unit="no-such-unit-here.service"))
 
         assert successor is not None
         with successor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def obtain(store: Store) -> None:
     if pending.load_key(EC_SPEC) is None:
         pending.save_key(EC_SPEC, NEW.key, csr=b"csr")
     pending.save_order(EC_SPEC, order)
-    pending.save_order(EC_SPEC, replace(order, url="https://ca.example/order/1"))
+    pending.save_order(EC_SPEC, order._replace(url="https://ca.example/order/1"))
     pending.save_chain(EC_SPEC, chain_to_pem(NEW.chain))
 
 

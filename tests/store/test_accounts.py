@@ -9,7 +9,6 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +56,7 @@ def test_accounts_of_one_host_that_are_saved_at_once_get_numbers_of_their_own(
     store: Store,
 ) -> None:
     many = [
-        replace(NEW, url=f"https://acme.sectigo.com/acct/{n}", ca_url=f"{DIRECTORY}/{n}")
+        NEW._replace(url=f"https://acme.sectigo.com/acct/{n}", ca_url=f"{DIRECTORY}/{n}")
         for n in range(40)
     ]
     with ThreadPoolExecutor(8) as pool:
@@ -147,7 +146,7 @@ def test_damaged_pending_key_is_an_error_with_its_path(store: Store) -> None:
 def test_saved_account_is_found_with_its_key_and_the_pending_one_is_gone(store: Store) -> None:
     begin_account(store, DIRECTORY, EAB, lambda: KEY)
     saved = save_account(store, NEW, KEY)
-    assert saved == replace(NEW, id="ACME-acme.sectigo.com-0000")
+    assert saved == NEW._replace(id="ACME-acme.sectigo.com-0000")
     ((found, key),) = find_accounts(store, DIRECTORY, EAB)
     assert found == saved
     assert public_bytes(key) == public_bytes(KEY)
@@ -204,17 +203,17 @@ def test_account_that_is_not_valid_is_not_found(store: Store) -> None:
     ],
 )
 def test_account_is_named_as_mod_md_names_it(store: Store, ca_url: str, expected: str) -> None:
-    assert save_account(store, replace(NEW, ca_url=ca_url), KEY).id == expected
+    assert save_account(store, NEW._replace(ca_url=ca_url), KEY).id == expected
 
 
 def test_numbers_are_claimed_from_the_lowest_free_one(store: Store) -> None:
     ids = [
-        save_account(store, replace(NEW, url=f"https://acme.sectigo.com/acct/{n}"), KEY).id
+        save_account(store, NEW._replace(url=f"https://acme.sectigo.com/acct/{n}"), KEY).id
         for n in range(3)
     ]
     assert [one[-4:] for one in ids] == ["0000", "0001", "0002"]
     shutil.rmtree(store.path / "accounts" / ids[1])
-    account = replace(NEW, url="https://acme.sectigo.com/acct/9")
+    account = NEW._replace(url="https://acme.sectigo.com/acct/9")
     assert save_account(store, account, KEY).id == ids[1]
 
 
@@ -246,7 +245,7 @@ def test_damaged_account_is_passed_over_with_a_warning(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = save_account(store, NEW, KEY)
-    second = save_account(store, replace(NEW, url="https://acme.sectigo.com/acct/2"), KEY)
+    second = save_account(store, NEW._replace(url="https://acme.sectigo.com/acct/2"), KEY)
     (store.path / "accounts" / first.id / "account.json").write_text("{")
     with caplog.at_level(logging.WARNING):
         found = find_accounts(store, DIRECTORY, EAB)
@@ -278,7 +277,7 @@ def test_account_with_a_key_that_mod_md_cannot_use_is_not_used(store: Store) -> 
 
 
 def test_account_that_mod_md_left_in_staging_is_found_after_the_stored_ones(store: Store) -> None:
-    put_in_staging(store, "a.example", replace(NEW, url="https://acme.sectigo.com/acct/2"))
+    put_in_staging(store, "a.example", NEW._replace(url="https://acme.sectigo.com/acct/2"))
     saved = save_account(store, NEW, KEY)
     found = find_accounts(store, DIRECTORY, EAB)
     assert [account.id for account, _ in found] == [saved.id, ""]
@@ -332,10 +331,10 @@ def test_hostile_account_in_staging_is_neither_found_nor_merged(
 
 def test_staged_account_is_merged_under_a_number_of_its_own(store: Store) -> None:
     stored = save_account(store, NEW, KEY)
-    staged = replace(NEW, url="https://acme.sectigo.com/acct/2")
+    staged = NEW._replace(url="https://acme.sectigo.com/acct/2")
     put_in_staging(store, "a.example", staged, OTHER_KEY)
     merged = merge(store, "a.example")
-    assert merged == replace(staged, id="ACME-acme.sectigo.com-0001")
+    assert merged == staged._replace(id="ACME-acme.sectigo.com-0001")
     kept = load_account(store, stored.id)
     assert kept is not None
     assert public_bytes(kept[1]) == public_bytes(KEY)
@@ -355,7 +354,7 @@ def test_staging_cannot_fill_the_store_with_accounts(
 ) -> None:
     monkeypatch.setattr(accounts, "MAX_MERGED", 1)
     save_account(store, NEW, KEY)
-    put_in_staging(store, "a.example", replace(NEW, url="https://acme.sectigo.com/acct/2"))
+    put_in_staging(store, "a.example", NEW._replace(url="https://acme.sectigo.com/acct/2"))
     with caplog.at_level(logging.WARNING):
         assert merge(store, "a.example") is None
     assert "too many" in caplog.text
@@ -405,7 +404,7 @@ def test_account_of_the_real_mod_md_is_found_in_staging_and_merged(
             ((account, key),) = find_accounts(store, trusting_ca.directory_url, eab)
             assert (account.id, account.status) == ("", "valid")
             merged = merge(store, name)
-            assert merged == replace(account, id="ACME-localhost-0000")
+            assert merged == account._replace(id="ACME-localhost-0000")
             loaded = load_account(store, merged.id)
     assert loaded is not None
     assert public_bytes(loaded[1]) == public_bytes(key)
@@ -481,7 +480,7 @@ def test_account_that_may_not_be_read_is_an_error_not_absent(
 def test_damaged_key_counts_only_for_an_account_that_could_be_used(
     store: Store, status: str
 ) -> None:
-    saved = save_account(store, replace(NEW, status=status), KEY)
+    saved = save_account(store, NEW._replace(status=status), KEY)
     (store.path / "accounts" / saved.id / "account.pem").write_bytes(b"damaged")
     if status == "valid":
         with pytest.raises(UnsafeStoreError):
@@ -537,7 +536,7 @@ def test_numbers_run_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "MAX_ACCOUNTS", 1)
     save_account(store, NEW, KEY)
     with pytest.raises(StoreError, match="there are 1 accounts of this CA already"):
-        save_account(store, replace(NEW, url="https://acme.sectigo.com/acct/2"), KEY)
+        save_account(store, NEW._replace(url="https://acme.sectigo.com/acct/2"), KEY)
 
 
 def test_ca_without_a_host_has_no_accounts(store: Store) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -147,7 +146,7 @@ def test_set_that_was_put_back_is_refused_and_no_other() -> None:
 
 
 def test_renewal_that_nobody_would_hear_of_is_remembered(store: Store) -> None:
-    record = replace(FULL, untold=UntoldRenewal(3, NOW, "the program ended with 1"))
+    record = FULL._replace(untold=UntoldRenewal(3, NOW, "the program ended with 1"))
     save_attempt(store, NAME, record)
     assert load_attempt(store, NAME) == record
 

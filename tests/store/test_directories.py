@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from mdconnector.store.tree import Store
 from tests.store.credentials import CA_URL, NOW, open_store
 
 HOLD = AccountHold(NOW, LastError("rateLimited", "too many", "wait", NOW))
-LONGER = replace(HOLD, until=NOW + timedelta(hours=1))
+LONGER = HOLD._replace(until=NOW + timedelta(hours=1))
 OTHER_URL = "https://other.example/dir"
 DIRECTORY: dict[str, object] = {
     "newNonce": "https://ca.example/nonce",

@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ RSA_PAIR = CA.credential(NAMES, RSA_SPEC)
 DOMAIN = ManagedDomain(
     name=NAME, names=NAMES, declared_at=SourceLine("a.conf", 1), configured_key_specs=(EC_SPEC,)
 )
-BOTH = replace(DOMAIN, configured_key_specs=(RSA_SPEC, EC_SPEC))
+BOTH = DOMAIN._replace(configured_key_specs=(RSA_SPEC, EC_SPEC))
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change owners")
 
@@ -254,7 +253,7 @@ def test_folder_that_is_not_what_it_should_be_is_that_domains_error(
     with pytest.raises(StoreError) as caught:
         read_live(store, DOMAIN)
     assert caught.value.exit_code == 1
-    (other,) = read_live(store, replace(DOMAIN, name="b.example"))
+    (other,) = read_live(store, DOMAIN._replace(name="b.example"))
     assert other.facts == EC_PAIR.facts
 
 
@@ -267,7 +266,7 @@ def test_hard_linked_backup_of_a_live_set_is_no_error(store: Store) -> None:
 def test_name_that_is_no_dns_name_is_never_looked_up(store: Store) -> None:
     put_live(store, EC_PAIR)
     with pytest.raises(StoreError, match="only a DNS name"):
-        read_live(store, replace(DOMAIN, name="../domains/a.example"))
+        read_live(store, DOMAIN._replace(name="../domains/a.example"))
 
 
 def test_empty_staging_has_nothing(store: Store) -> None:
@@ -336,7 +335,7 @@ def test_older_set_that_serves_better_than_the_live_one_has_none(store: Store) -
 def test_self_made_certificate_is_a_warning(store: Store) -> None:
     key = generate_key(EC_SPEC)
     leaf = CA.leaf(NAMES, key, self_signed=True, ca=True)
-    put_staged(store, replace(EC_PAIR, key=key, chain=(leaf,)), md=None)
+    put_staged(store, EC_PAIR._replace(key=key, chain=(leaf,)), md=None)
     found = found_in(store)
     assert found.staged.fault is None
     assert any("self-signed" in warning for warning in found.warnings)
@@ -344,7 +343,7 @@ def test_self_made_certificate_is_a_warning(store: Store) -> None:
 
 def test_set_for_other_key_types_than_are_configured_now_does_not_fit(store: Store) -> None:
     put_staged(store, EC_PAIR)
-    wants_rsa = replace(DOMAIN, configured_key_specs=(RSA_SPEC,))
+    wants_rsa = DOMAIN._replace(configured_key_specs=(RSA_SPEC,))
     assert "no rsa2048 certificate" in (found_in(store, wants_rsa).staged.fault or "")
 
 
@@ -471,8 +470,8 @@ def test_private_key_that_cannot_sign_is_not_promoted(store: Store) -> None:
         iqmp=numbers.iqmp,
         public_numbers=numbers.public_numbers,
     ).private_key(unsafe_skip_rsa_key_validation=True)
-    wants_rsa = replace(DOMAIN, configured_key_specs=(RSA_SPEC,))
-    put_staged(store, replace(RSA_PAIR, key=forged), md=wants_rsa)
+    wants_rsa = DOMAIN._replace(configured_key_specs=(RSA_SPEC,))
+    put_staged(store, RSA_PAIR._replace(key=forged), md=wants_rsa)
     with pytest.raises(CertificateError, match="cannot sign"):
         read_staged_credentials(store, wants_rsa)
 
@@ -494,7 +493,7 @@ def test_set_of_the_real_mod_md_is_found_in_staging_and_then_live(
 ) -> None:
     name = "read-back.example"
     specs = (KeySpec("RSA", 2048), EC_SPEC)
-    domain = replace(DOMAIN, name=name, names=(name,), configured_key_specs=specs)
+    domain = DOMAIN._replace(name=name, names=(name,), configured_key_specs=specs)
     apache = make_apache(
         sites={"a": SITE.format(name=name)}, main_extra=trusting_ca.directives(), renew_mode="auto"
     )
@@ -552,7 +551,7 @@ def test_both_key_types_are_tried_by_signing(store: Store) -> None:
 def test_rsa_key_that_would_take_minutes_is_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only_rsa = replace(DOMAIN, configured_key_specs=(RSA_SPEC,))
+    only_rsa = DOMAIN._replace(configured_key_specs=(RSA_SPEC,))
     put_staged(store, RSA_PAIR, md=only_rsa)
     monkeypatch.setattr("mdconnector.store.live._MAX_RSA_BITS", 2047)
     with pytest.raises(CertificateError, match="more than 2047 bits"):

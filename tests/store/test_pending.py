@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ def test_every_step_is_on_the_disk_when_it_returns(store: Store) -> None:
         assert not dirty()
         pending.save_key(EC_SPEC, NEW.key, csr=b"csr")
         assert not dirty()
-        pending.save_order(EC_SPEC, replace(ORDER, finalize_sent_at=NOW))
+        pending.save_order(EC_SPEC, ORDER._replace(finalize_sent_at=NOW))
         assert not dirty()
 
 
@@ -133,7 +132,7 @@ def test_set_for_another_configuration_is_seen_and_dropped(
     store: Store, change: dict[str, object]
 ) -> None:
     complete(store)
-    changed = replace(DOMAIN, **change)  # type: ignore[arg-type] # the table names fields only
+    changed = DOMAIN._replace(**change)  # type: ignore[arg-type] # the table names fields only
     pending = Pending.load(store, changed)
     assert not pending.is_for(changed)
     assert not pending.is_complete(changed)
@@ -144,7 +143,7 @@ def test_set_for_another_configuration_is_seen_and_dropped(
 
 def test_second_of_the_configured_cas_begins_a_set_of_its_own(store: Store) -> None:
     second = "https://second.example/dir"
-    both = replace(DOMAIN, ca_urls=(CA_URL, second))
+    both = DOMAIN._replace(ca_urls=(CA_URL, second))
     complete(store)
     pending = Pending.load(store, both)
     assert pending.is_for(both)
@@ -189,7 +188,7 @@ def test_chain_of_another_key_makes_the_set_incomplete(store: Store) -> None:
 
 
 def test_set_is_complete_only_with_every_key_type(store: Store) -> None:
-    both = replace(DOMAIN, configured_key_specs=(EC_SPEC, RSA_SPEC))
+    both = DOMAIN._replace(configured_key_specs=(EC_SPEC, RSA_SPEC))
     pending = Pending.load(store, both)
     pending.begin(both, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
     pending.save_key(EC_SPEC, NEW.key)
@@ -246,7 +245,7 @@ def test_only_the_named_set_is_dropped_by_its_leaves(store: Store) -> None:
 
 
 def test_wildcard_domain_has_a_folder_of_its_name(store: Store) -> None:
-    wildcard = replace(DOMAIN, name="*.a.example", names=("*.a.example",))
+    wildcard = DOMAIN._replace(name="*.a.example", names=("*.a.example",))
     pending = Pending.load(store, wildcard)
     pending.begin(wildcard, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
     assert (store.path / "mdconnector/pending/*.a.example/set.json").exists()
@@ -311,7 +310,7 @@ def test_folder_without_a_note_or_a_key_is_cleared(store: Store) -> None:
 
 def test_set_of_another_domain_is_neither_cleared_nor_dropped(store: Store) -> None:
     complete(store)
-    other = replace(DOMAIN, name="b.example")
+    other = DOMAIN._replace(name="b.example")
     Pending.load(store, other).drop()
     Pending.load(store, other).begin(other, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
     drop_pending(store, "c.example", leaves(NEW))
@@ -327,8 +326,8 @@ def test_half_done_set_is_not_dropped_by_no_leaves(store: Store) -> None:
 def test_urls_of_all_open_orders_are_known_whatever_lies_between(store: Store) -> None:
     pending = begun(store)
     pending.save_order(EC_SPEC, ORDER)
-    pending.save_order(RSA_SPEC, replace(ORDER, url=None))
-    other = replace(DOMAIN, name="b.example")
+    pending.save_order(RSA_SPEC, ORDER._replace(url=None))
+    other = DOMAIN._replace(name="b.example")
     damaged = Pending.load(store, other)
     damaged.begin(other, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
     damaged.save_order(EC_SPEC, ORDER)

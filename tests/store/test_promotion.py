@@ -7,7 +7,6 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -175,7 +174,7 @@ def test_security_label_of_the_live_folder_is_kept(store: Store) -> None:
 
 
 def test_all_sets_are_swapped_in_one_burst_and_one_failure_stops_no_other(store: Store) -> None:
-    other = replace(DOMAIN, name="b.example", names=("b.example",))
+    other = DOMAIN._replace(name="b.example", names=("b.example",))
     pair = CA.credential(other.names)
     prepared(store)
     prepare(store, other, (pair,), ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
@@ -200,7 +199,7 @@ def test_burst_ends_where_apache_wakes_up_and_the_rest_waits_for_another(store: 
     names = ("b.example", "c.example", "d.example")
     for name in names:
         pair = CA.credential((name,))
-        domain = replace(DOMAIN, name=name, names=(name,))
+        domain = DOMAIN._replace(name=name, names=(name,))
         prepare(store, domain, (pair,), ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
     stillness = iter((True, False, True, True))
     first = swap(store, names, is_still=lambda: next(stillness))
@@ -469,7 +468,7 @@ def test_rollback_without_the_old_set_leaves_the_new_one_and_says_so(store: Stor
 
 
 def test_two_key_types_become_live_together(store: Store) -> None:
-    both = replace(DOMAIN, configured_key_specs=(RSA_SPEC, EC_SPEC))
+    both = DOMAIN._replace(configured_key_specs=(RSA_SPEC, EC_SPEC))
     put_set(store, "domains", NAME, OLD)
     rsa = CA.credential(NAMES, RSA_SPEC, not_before=NOW - DAY)
     prepare(store, both, (rsa, NEW), ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
@@ -478,7 +477,7 @@ def test_two_key_types_become_live_together(store: Store) -> None:
 
 
 def test_wildcard_domain_is_promoted_under_its_name(store: Store) -> None:
-    wildcard = replace(DOMAIN, name="*.a.example", names=("*.a.example",))
+    wildcard = DOMAIN._replace(name="*.a.example", names=("*.a.example",))
     pair = CA.credential(wildcard.names)
     prepare(store, wildcard, (pair,), ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
     swap(store, [wildcard.name])

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -284,7 +283,7 @@ def test_set_that_a_rollback_noted_goes_to_refused_however_new(store: Store) -> 
     with_old(store)
     put_work(store, "domains", NEW)
     note = RollbackNote(NOW, "Apache ended", leaves(NEW), leaves(OLD))
-    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    save_attempt(store, NAME, load_attempt(store, NAME)._replace(rollback=note))
     recover(store, [DOMAIN], NOW)
     assert live(store) == leaves(OLD)
     assert set_in(store, "mdconnector", "refused", NAME) == leaves(NEW)
@@ -317,7 +316,7 @@ def test_first_set_that_harmed_apache_does_not_stay_live_while_it_cannot_be_read
     with_first(store)
     promote(store)
     note = RollbackNote(NOW, "Apache ended", leaves(NEW), ())
-    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    save_attempt(store, NAME, load_attempt(store, NAME)._replace(rollback=note))
     store.make_own("work", "rollback", NAME).close()
     reads = 0
 
@@ -490,7 +489,7 @@ def test_noted_rollback_is_not_forgotten_while_something_cannot_be_read(
 ) -> None:
     with_promoted(store)
     note = RollbackNote(NOW, "Apache ended", leaves(NEW), leaves(OLD))
-    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    save_attempt(store, NAME, load_attempt(store, NAME)._replace(rollback=note))
     store.make_own("work", "rollback", NAME).close()
     with refusing("open-to-read", error, of=file) as has_failed:
         with suppress(StoreError):
@@ -503,7 +502,7 @@ def test_noted_rollback_is_not_forgotten_while_something_cannot_be_read(
 def test_repair_never_takes_a_set_that_was_put_back(store: Store) -> None:
     with_damaged(store)
     note = RollbackNote(NOW, "Apache ended", leaves(OLD), ())
-    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    save_attempt(store, NAME, load_attempt(store, NAME)._replace(rollback=note))
     assert repair(store, DOMAIN, NOW) is None
 
 
@@ -598,7 +597,7 @@ def test_pending_set_that_does_not_verify_repairs_nothing(store: Store) -> None:
 def test_pending_set_that_apache_refused_repairs_nothing(store: Store) -> None:
     with_damaged_and_pending(store)
     note = RollbackNote(NOW, "Apache ended", leaves(NEW), ())
-    save_attempt(store, NAME, replace(load_attempt(store, NAME), rollback=note))
+    save_attempt(store, NAME, load_attempt(store, NAME)._replace(rollback=note))
     line = repair(store, DOMAIN, NOW)
     assert line is not None
     assert "archive/" in line

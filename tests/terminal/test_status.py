@@ -6,7 +6,6 @@ import io
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import timedelta
 from html import unescape
 from pathlib import Path
@@ -166,7 +165,7 @@ def test_a_narrow_terminal_gets_fewer_columns(width: int, headings: list[str]) -
 
 
 def test_each_certificate_has_its_own_bar_and_days() -> None:
-    two = replace(SERVED, lifetimes=(lifetime(facts(left=50)), lifetime(facts(left=7))))
+    two = SERVED._replace(lifetimes=(lifetime(facts(left=50)), lifetime(facts(left=7))))
     text = plain(StatusResult((two,), NOW), 120)
     assert text.count(UNICODE.now) == 2 + 1, "one in the legend"
     assert re.search(r"50 d.*\n.* 7 d", text)
@@ -187,7 +186,7 @@ def test_a_valid_certificate_that_is_not_served_has_a_sign_below() -> None:
 
 
 def test_a_thousand_sentences_are_cut_short() -> None:
-    many = tuple(replace(FAILING, name=f"n{number}.example") for number in range(SHOWN_NOTES + 5))
+    many = tuple(FAILING._replace(name=f"n{number}.example") for number in range(SHOWN_NOTES + 5))
     text = plain(StatusResult(many, NOW), 100)
     assert text.count("the pre-validation has expired") == SHOWN_NOTES
     assert "\nand 5 more; see 'mdconnector status NAME'" in text
@@ -202,7 +201,7 @@ def test_of_very_many_domains_the_most_urgent_are_shown() -> None:
 
 
 def test_foreign_text_is_no_markup() -> None:
-    odd = replace(FAILING, detail="[red]x[/red] :warning:")
+    odd = FAILING._replace(detail="[red]x[/red] :warning:")
     assert "[red]x[/red] :warning:" in plain(StatusResult((odd,), NOW), 100)
 
 
@@ -236,7 +235,7 @@ def test_a_named_domain_is_shown_in_full() -> None:
 
 def test_a_domain_that_fails_says_why_and_what_to_do() -> None:
     assert ALONE.domains[0].in_full
-    named = replace(FAILING, in_full=replace(ALONE.domains[0].in_full, shown=(), chains=()))
+    named = FAILING._replace(in_full=ALONE.domains[0].in_full._replace(shown=(), chains=()))
     text = " ".join(plain(StatusResult((named,), NOW), 100).split())
     assert "failing, 6 days left, 7 failed runs in a row" in text
     assert "what to do renew it in SCM" in text

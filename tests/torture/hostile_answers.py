@@ -68,7 +68,7 @@ class HostileCa:
         path = request.url.raw_path.decode()
         answer = self._answers.get(path, Answer(404, b"{}"))
         self.hits += path == self._path
-        headers = {"Replay-Nonce": f"nonce-{self.requests}"} | answer.headers
+        headers = {"Replay-Nonce": f"nonce-{self.requests}"} | dict(answer.headers)
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         body = b"" if request.method == "HEAD" else answer.body
         return httpx.Response(answer.status, headers=raw, stream=Chunks(body))

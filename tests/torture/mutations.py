@@ -6,9 +6,9 @@ import gzip
 import json
 import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 EVIL = "https://evil.example"
 _ODD_TEXTS = (
@@ -85,13 +85,12 @@ _STATUSES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One answer of a CA."""
 
     status: int
     body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 def mutated(answer: Answer, dice: random.Random) -> tuple[str, Answer]:
@@ -105,7 +104,7 @@ def mutated(answer: Answer, dice: random.Random) -> tuple[str, Answer]:
 
 
 def _with_body(answer: Answer, body: bytes) -> Answer:
-    return replace(answer, body=body)
+    return answer._replace(body=body)
 
 
 # --- members of JSON ---------------------------------------------------------------------------
@@ -281,11 +280,11 @@ def _huge(answer: Answer, dice: random.Random) -> Answer:
 def _compressed(answer: Answer, dice: random.Random) -> Answer:
     body = gzip.compress(answer.body or b" " * 1_000_000, compresslevel=1)
     encoding = dice.choice(("gzip", "deflate", "br", "identity", "gzip, gzip", "x-unknown"))
-    return Answer(answer.status, body, answer.headers | {"Content-Encoding": encoding})
+    return Answer(answer.status, body, dict(answer.headers) | {"Content-Encoding": encoding})
 
 
 def _other_status(answer: Answer, dice: random.Random) -> Answer:
-    return replace(answer, status=dice.choice(_STATUSES))
+    return answer._replace(status=dice.choice(_STATUSES))
 
 
 def _problem(answer: Answer, dice: random.Random) -> Answer:
@@ -295,7 +294,7 @@ def _problem(answer: Answer, dice: random.Random) -> Answer:
         "status": _odd_value(dice),
         "subproblems": _odd_value(dice),
     }
-    headers = answer.headers | {"Content-Type": "application/problem+json"}
+    headers = dict(answer.headers) | {"Content-Type": "application/problem+json"}
     body = json.dumps(document).encode("utf-8", "surrogatepass")
     return Answer(dice.choice((400, 401, 403, 404, 429, 500, 503)), body, headers)
 
@@ -303,18 +302,18 @@ def _problem(answer: Answer, dice: random.Random) -> Answer:
 def _redirect(answer: Answer, dice: random.Random) -> Answer:
     target = dice.choice((f"{EVIL}/x", "/elsewhere", "http://ca.example/x", "//evil.example"))
     status = dice.choice((301, 302, 303, 307, 308))
-    return Answer(status, answer.body, answer.headers | {"Location": target})
+    return Answer(status, answer.body, dict(answer.headers) | {"Location": target})
 
 
 def _odd_header(answer: Answer, dice: random.Random) -> Answer:
     odd = {dice.choice(_HEADERS): dice.choice(_ODD_HEADERS)}
-    return replace(answer, headers=answer.headers | odd)
+    return answer._replace(headers=dict(answer.headers) | odd)
 
 
 def _missing_header(answer: Answer, dice: random.Random) -> Answer:
     gone = dice.choice([*answer.headers, "Replay-Nonce"])
     kept = {name: value for name, value in answer.headers.items() if name != gone}
-    return replace(answer, headers=kept)
+    return answer._replace(headers=kept)
 
 
 _OF_JSON: tuple[Callable[[Answer, random.Random], Answer], ...] = (

@@ -13,15 +13,17 @@ import pwd
 import select
 import signal
 import stat
-import subprocess
 import time
 from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mdconnector.printable import MAX_CHARACTERS, printable
+
+if TYPE_CHECKING:
+    import subprocess
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT_OUTPUT_BYTES = 4096
@@ -124,6 +126,8 @@ def run_as(
 
     `stdin` has at most the 64 KiB that a pipe holds. Never raises, as `run_hook`.
     """
+    import subprocess
+
     program = printable(words[0])
     is_root = os.geteuid() == 0
     try:
@@ -312,9 +316,11 @@ def _listen(process: subprocess.Popen[bytes], deadline: float) -> bytes:
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    from subprocess import TimeoutExpired
+
     try:
         process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    except TimeoutExpired:
         return False
     return True
 

@@ -249,10 +249,9 @@ def _journal(lines: Sequence[str]) -> None:
     """Write one line for each change and failure to the system's log, with an id for the run."""
     if not lines:
         return
-    import secrets
     import syslog
 
-    run_id = secrets.token_hex(4)
+    run_id = os.urandom(4).hex()
     syslog.openlog("mdconnector", syslog.LOG_PID, syslog.LOG_DAEMON)
     for line in lines:
         told = line.encode("utf-8", "backslashreplace").decode()

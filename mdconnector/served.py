@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-import shutil
 import socket
 import ssl
 import time
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from cryptography import x509
 
 from mdconnector.errors import HttpdError
-from mdconnector.httpd.programs import PROGRAM_PATH, run_program
+from mdconnector.httpd.programs import find_program, run_program
 from mdconnector.managed_domain import Address, ManagedDomain, VirtualHost, name_covers
 from mdconnector.outcomes import Served
 from mdconnector.printable import printable
@@ -431,7 +430,7 @@ def _context(label: str | None) -> ssl.SSLContext:
 
 
 def _ask_openssl(endpoint: Endpoint, label: str | None, limit_seconds: float) -> bytes | None:
-    program = shutil.which("openssl", path=PROGRAM_PATH)
+    program = find_program("openssl")
     if program is None:
         return None
     host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address

@@ -10,8 +10,6 @@ import contextlib
 import os
 import re
 import select
-import shlex
-import shutil
 import signal
 import stat
 import time
@@ -22,8 +20,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from mdconnector.errors import HttpdError
-from mdconnector.httpd.dumps import parse_refusal
-from mdconnector.httpd.programs import PROGRAM_PATH, Finished, run_program, split_command
+from mdconnector.httpd.programs import Finished, find_program, run_program, split_command
 from mdconnector.printable import printable
 
 KNOWN_EXECUTABLES = (
@@ -184,6 +181,8 @@ def config_test(running: RunningHttpd, *, limit_seconds: float = CONFIG_TEST_SEC
 
     It says nothing about keys and certificates: `-t` never opens them.
     """
+    from mdconnector.httpd.dumps import parse_refusal
+
     require_access(running)
     finished = _ask_itself(running, "-t", limit_seconds=limit_seconds)
     if finished.exit_code == 0:
@@ -274,7 +273,7 @@ def start_again(
     if successor is not None:
         return successor
     _remove_stale_pid_file(running)
-    systemctl = shutil.which("systemctl", path=PROGRAM_PATH)
+    systemctl = find_program("systemctl")
     if running.unit is not None and systemctl is not None:
         finished = run_program((systemctl, "start", running.unit), limit_seconds=limit_seconds)
         if finished.exit_code == 0:
@@ -576,7 +575,7 @@ def _names(pid_file: Path, pid: int) -> bool:
 
 
 def _unit_failed(unit: str | None) -> bool:
-    systemctl = shutil.which("systemctl", path=PROGRAM_PATH)
+    systemctl = find_program("systemctl")
     if unit is None or systemctl is None:
         return False
     finished = run_program((systemctl, "is-failed", "--quiet", unit), limit_seconds=10)
@@ -627,6 +626,8 @@ def _has_failed(child: int) -> bool:
 
 def _start_detached(running: RunningHttpd) -> int:
     """Start httpd without `-k`, which may have been `graceful`; return the new process."""
+    import shlex
+
     command = (str(running.executable), *_own_arguments(running, without="kE"))
     nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     try:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import shlex
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mdconnector.errors import HttpdError, UsageError
 from mdconnector.printable import printable
+
+if TYPE_CHECKING:
+    import subprocess
 
 PROGRAM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CLEAN_ENVIRONMENT: Mapping[str, str] = {"PATH": PROGRAM_PATH, "LC_ALL": "C", "HOME": "/"}
@@ -45,14 +45,23 @@ def split_command(command: str) -> tuple[str, ...]:
     Raises UsageError for what only a shell could run, HttpdError for a program that is not there.
     """
     name, *arguments = command_words(command)
-    program = shutil.which(name, path=PROGRAM_PATH)
+    program = find_program(name)
     if program is None:
         raise HttpdError(f"there is no program {printable(name)}", hint="give its absolute path")
     return (program, *arguments)
 
 
+def find_program(name: str) -> str | None:
+    """Return a program's absolute path, searched along the fixed path alone."""
+    import shutil
+
+    return shutil.which(name, path=PROGRAM_PATH)
+
+
 def command_words(command: str) -> tuple[str, ...]:
     """Split a command line into words; raise UsageError for what only a shell could run."""
+    import shlex
+
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -80,7 +89,7 @@ def run_program(
     At the limit its whole process group is killed. Raises HttpdError where it cannot be started.
     What it leaves running is not waited for.
     """
-    program = _start(arguments, environment, directory, errors_to=subprocess.STDOUT)
+    program = _start(arguments, environment, directory, errors_to=None)
     code, output = _await_end(program, limit_seconds, _MAX_OUTPUT_BYTES)
     return Finished(code, output.decode(errors="replace"))
 
@@ -103,14 +112,21 @@ def dump_of(
 
 
 def _start(
-    arguments: Sequence[str], environment: Mapping[str, str], directory: Path, *, errors_to: int
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    *,
+    errors_to: int | None,
 ) -> subprocess.Popen[bytes]:
+    """Start a program; without a handle of their own, errors go where the output goes."""
+    import subprocess
+
     try:
         return subprocess.Popen(
             list(arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=errors_to,
+            stderr=subprocess.STDOUT if errors_to is None else errors_to,
             env=dict(environment),
             cwd=directory,
             start_new_session=True,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -109,6 +108,8 @@ def read_environment(envvars: Path, base: Mapping[str, str]) -> dict[str, str]:
 
     The file is a shell script and is run by `sh`. Raises ConfigurationError.
     """
+    import subprocess  # not every host has the file
+
     file = envvars.absolute()
     try:
         answer = subprocess.run(
@@ -144,7 +145,7 @@ class Program(NamedTuple):
 
 
 _VERSION = re.compile(rb"\0Apache/(2\.\d+\.\d+)[ \0]")
-_COMPILED_IN = re.compile(rb"\0(mod_\w+|core|http_core|event|worker|prefork)\.c(?=\0)")
+_COMPILED_IN = re.compile(rb"mod_\w+|core|http_core|event|worker|prefork")
 _SERVER_ROOT = re.compile(rb'HTTPD_ROOT="([^"\0]+)"')
 _MPMS = frozenset({"event", "worker", "prefork"})
 
@@ -161,7 +162,11 @@ def read_program(httpd: Path) -> Program | None:
     version = _VERSION.search(content)
     if version is None:
         return None
-    stems = {stem.decode() for stem in _COMPILED_IN.findall(content)} | {"core", "http_core"}
+    names = (before.rpartition(b"\0")[2] for before in content.split(b".c\0")[:-1])
+    stems = {name.decode() for name in names if _COMPILED_IN.fullmatch(name)} | {
+        "core",
+        "http_core",
+    }
     server_root = _SERVER_ROOT.search(content)
     return Program(
         version=version[1].decode(),

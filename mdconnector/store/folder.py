@@ -15,7 +15,6 @@ import functools
 import hashlib
 import os
 import re
-import secrets
 import stat
 from itertools import islice
 from pathlib import Path
@@ -592,7 +591,7 @@ def _remove_shallow(parent: Folder, name: str) -> int:
         for entry in _some_names(folder.fd):
             removed += 1
             if _unlink_or_is_folder(folder.fd, entry):
-                raised = f".removing-{secrets.token_hex(8)}"
+                raised = f".removing-{os.urandom(8).hex()}"
                 os.rename(entry, raised, src_dir_fd=folder.fd, dst_dir_fd=parent.fd)
     try:
         os.rmdir(name, dir_fd=parent.fd)

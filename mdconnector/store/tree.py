@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import grp
 import os
-import secrets
 import stat
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -332,7 +331,7 @@ class Store:
                 path=str(self.path),
                 hint=f"{_HINT_RESTORE}; or move accounts/ away, and new accounts are registered",
             )
-        passphrase = secrets.token_bytes(PASSPHRASE_BYTES)
+        passphrase = os.urandom(PASSPHRASE_BYTES)
         # two first runs meet here: the run lock lies in a folder that is yet to be made
         with store_lock(self):
             self.base.create(STORE_FILE, render_store(passphrase), 0o600)

@@ -245,11 +245,13 @@ def _pairs(configuration: Configuration, store: Store | None, now: datetime) -> 
     pairs = pairs_in_force(
         configuration.servers,
         configuration.domains if has_live_sets else (),
-        live_folder=lambda name: str(live / name),
+        live_folder=lambda name: f"{live}/{name}",
         read=read,
     )
     unchecked: list[PairFault] = []
+    opened: set[str] = set()
     for pair in pairs:
+        opened.add(pair.certificate_file)
         report = check_pairs([pair], read=read)
         unchecked += report.unchecked
         yield from (_broken_pair(fault, live) for fault in report.faults)
@@ -258,7 +260,6 @@ def _pairs(configuration: Configuration, store: Store | None, now: datetime) -> 
     if unchecked:
         yield _unchecked(unchecked)
     if store is not None:
-        opened = frozenset(pair.certificate_file for pair in pairs)
         for domain in configuration.domains:
             yield from _live_set(store, domain, opened, now)
 
@@ -288,15 +289,15 @@ def _unchecked(faults: Sequence[PairFault]) -> Finding:
 
 def _expired_file(pair: Pair, content: bytes, live: Path, now: datetime) -> Iterator[Finding]:
     """Yield a finding on an expired leaf; mod_md's fallback is no certificate to speak of."""
-    path = Path(pair.certificate_file)
-    if path.name.startswith("fallback-"):
+    path = pair.certificate_file
+    if path.rpartition("/")[2].startswith("fallback-"):
         return
     try:
         not_after = read_leaf(content).not_valid_after_utc
     except CertificateError:
         return
     if not_after < now:
-        yield _expired(pair.at, str(path), not_after, _domain_of(str(path), live))
+        yield _expired(pair.at, path, not_after, _domain_of(path, live))
 
 
 def _expired(at: str, path: str, not_after: datetime, domain: str | None) -> Finding:
@@ -319,11 +320,11 @@ def _domain_of(path: str, live: Path) -> str | None:
 
 
 def _live_set(
-    store: Store, domain: ManagedDomain, opened: frozenset[str], now: datetime
+    store: Store, domain: ManagedDomain, opened: set[str], now: datetime
 ) -> Iterator[Finding]:
     """Yield what is wrong with the live set of a domain where Apache does not open it itself."""
-    folder = store.path / "domains" / domain.name
-    if all(str(folder / spec.pubcert_name) in opened for spec in domain.key_specs):
+    folder = f"{store.path}/domains/{domain.name}"
+    if all(f"{folder}/{spec.pubcert_name}" in opened for spec in domain.key_specs):
         return
     try:
         installed = read_live(store, domain)
@@ -332,11 +333,11 @@ def _live_set(
             yield _broken_set(error.path, error.message, domain.name)
         return
     for one in installed:
-        path = str(folder / one.spec.pubcert_name)
+        path = f"{folder}/{one.spec.pubcert_name}"
         if path in opened:
             continue
         if one.fault is not None:
-            yield _broken_set(str(folder), one.fault, domain.name)
+            yield _broken_set(folder, one.fault, domain.name)
         elif one.facts is not None and one.facts.not_after < now:
             yield _expired(path, path, one.facts.not_after, domain.name)
 

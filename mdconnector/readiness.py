@@ -120,7 +120,7 @@ def _broken_pair(
     faults = check_httpd_pairs(
         configuration.servers,
         configuration.domains if configuration.mod_md_loaded else (),
-        live_folder=lambda name: str(domains / name),
+        live_folder=lambda name: f"{domains}/{name}",
         read=read_configured,
         overlay=overlay,
     ).faults

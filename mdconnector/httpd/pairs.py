@@ -85,8 +85,8 @@ def pairs_in_force(
     live_folder: Callable[[str], str],
     read: Read,
     overlay: Mapping[str, bytes] | None = None,
-) -> tuple[Pair, ...]:
-    """Return every pair that httpd will open, as mod_ssl and mod_md put them together.
+) -> Iterator[Pair]:
+    """Yield every pair that httpd will open, each once, as mod_ssl and mod_md put them together.
 
     mod_md adds its files behind those that a vhost names or inherits, and the n-th certificate is
     used with the n-th key: so an SSLCertificateFile without a key file shifts all keys of a managed
@@ -94,11 +94,25 @@ def pairs_in_force(
     `domains` is empty where mod_md is not loaded; `live_folder` maps a domain's name to its folder.
     What Apache does not read yet counts once the `overlay` has the files that it waits for; a
     domain that Apache does not read is none of mod_md's.
+    One by one: whoever judges a pair at once finds its files just read.
     """
+    seen: set[Pair] = set()
+    for pair in _pairs_in_force(vhosts, domains, live_folder, read, overlay):
+        if pair not in seen:
+            seen.add(pair)
+            yield pair
+
+
+def _pairs_in_force(
+    vhosts: Iterable[VirtualHost],
+    domains: tuple[ManagedDomain, ...],
+    live_folder: Callable[[str], str],
+    read: Read,
+    overlay: Mapping[str, bytes] | None,
+) -> Iterator[Pair]:
     reader = _with_overlay(read, overlay)
     domains = tuple(domain for domain in domains if not domain.assumed)
     managed = {vhost.declared_at: domain for domain in domains for vhost in domain.vhosts}
-    pairs: list[Pair] = []
     for vhost in vhosts:
         if vhost.ssl:
             domain = managed.get(vhost.declared_at)
@@ -108,13 +122,13 @@ def pairs_in_force(
                 if not pair.assumed or pair.certificate_file in (overlay or ())
             )
             folder = live_folder(domain.name) if domain else ""
-            pairs += _pairs_of_vhost(named, domain, folder=folder, read=reader)
+            yield from _pairs_of_vhost(named, domain, folder=folder, read=reader)
     for domain in domains:
         if not domain.used_by_ssl and not domain.static_pairs:
             at = str(domain.declared_at)
             folder = live_folder(domain.name)
-            pairs += (Pair(f"{folder}/{spec.pubcert_name}", None, at) for spec in domain.key_specs)
-    return tuple(dict.fromkeys(pairs))
+            for spec in domain.key_specs:
+                yield Pair(f"{folder}/{spec.pubcert_name}", None, at)
 
 
 def check_pairs(

@@ -106,7 +106,9 @@ def report_error(error: MdConnectorError, command: str | None, arguments: Sequen
 
     is_check = command == "status" and "--check" in arguments
     if "--json" in arguments:
-        write(sys.stdout, report.render_error(error, command))
+        from mdconnector import result_json
+
+        write(sys.stdout, result_json.render_error(error, command))
     elif is_check:
         from mdconnector import check
 

@@ -32,9 +32,9 @@ from mdconnector.report import (
     is_silent,
     journal_lines,
     render,
-    render_error,
     render_failures,
 )
+from mdconnector.result_json import render_error
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 QUIET = Style(quiet=True)

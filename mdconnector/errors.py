@@ -117,15 +117,17 @@ class UnsafeStoreError(StoreError):
 class LockedError(MdConnectorError):
     """Another run holds the lock.
 
-    `pid` and `started` name the holder, where the lock file tells; `age_seconds` is None otherwise.
+    `host` is the holder's where that is another one than ours; `age_seconds` is None where the
+    lock file does not tell since when it is held.
     """
 
     exit_code = 75
     default_type = "locked"
     default_class = ErrorClass.TRANSIENT
 
-    def __init__(self, message: str, *, age_seconds: float | None = None) -> None:
-        super().__init__(message, hint="wait for it to end, or see what it does with ps")
+    def __init__(self, message: str, *, age_seconds: float | None = None, host: str = "") -> None:
+        where = f" on {host}" if host else ""
+        super().__init__(message, hint=f"wait for it to end, or see what it does with ps{where}")
         self.age_seconds = age_seconds
 
 

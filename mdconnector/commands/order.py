@@ -6,11 +6,8 @@ a CA: an idle run loads neither httpx nor josepy, sends nothing and writes nothi
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from mdconnector.commands.loading import Clock, Load, Say, open_store, select
 from mdconnector.commands.mending import take_stock_and_mend, waiting
@@ -28,12 +25,12 @@ from mdconnector.store.lock import run_lock
 from mdconnector.store.staging import STAGING, set_aside
 from mdconnector.store.tree import Store
 from mdconnector.telling import tell_of_order, untold
+from mdconnector.this_host import machine_digest
 
 OLD_STAGED_SET = timedelta(days=1)
 WATCHDOG_AT_WORK = timedelta(minutes=15)
 _WITH_ROOM_IN_STAGING = frozenset({Ordered.CURRENT, Ordered.BACKING_OFF})
 """of the domains that nothing is ordered for, those whose staging is ours to keep in order"""
-_MACHINE_ID = Path("/etc/machine-id")
 
 
 def order_what_is_due(
@@ -175,12 +172,7 @@ def _order_run(
 
 def splay_of_this_machine(seconds: float) -> float:
     """Return this machine's constant part of `seconds`: a fleet must not ask the CA at once."""
-    try:
-        identity = _MACHINE_ID.read_bytes()
-    except OSError:
-        identity = os.uname().nodename.encode()
-    digest = hashlib.sha256(b"mdconnector splay " + identity).digest()
-    return seconds * int.from_bytes(digest[:8]) / 2**64
+    return seconds * int.from_bytes(machine_digest("splay")[:8]) / 2**64
 
 
 def _apache_runs(configuration: Configuration) -> bool:

@@ -520,6 +520,10 @@ def store_error(error: OSError, path: str, what: str) -> StoreError:
 
 def _hint(number: int | None) -> str | None:
     if number in (errno.EACCES, errno.EPERM):
+        if os.geteuid() == 0:
+            return (
+                "root is kept out: an NFS export needs no_root_squash; else see lsattr and SELinux"
+            )
         return f"not allowed for uid {os.geteuid()}; run it as the store's owner, or with sudo"
     if number == errno.EROFS:
         return "the file system is mounted read-only; mount it for writing, or change MDStoreDir"

@@ -3,6 +3,8 @@
 Rules: both are kernel locks on files that are never removed, so a killed holder leaves nothing to
 clear up. The run lock's file names its holder, for people; the lock alone decides. store.lock is
 mod_md's: it is held for the swap and nothing else, because Apache stops waiting after seconds.
+Hosts may share a store, so a holder is named with its host, and what a file system makes of flock
+is found out, not assumed.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mdconnector.errors import LockedError, StoreError, UnsafeStoreError
 from mdconnector.printable import printable
 from mdconnector.store.folder import store_error
+from mdconnector.this_host import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,9 +42,12 @@ class _Holder(NamedTuple):
     pid: int
     command: str
     started: datetime
+    host: str
+    """where that is another one than ours"""
 
     def __str__(self) -> str:
-        return f"pid {self.pid}, {printable(self.command, 100)}, since {_rfc3339(self.started)}"
+        place = f"pid {self.pid} on {self.host}" if self.host else f"pid {self.pid}"
+        return f"{place}, {printable(self.command, 100)}, since {_rfc3339(self.started)}"
 
 
 @contextmanager
@@ -74,12 +80,12 @@ def store_lock(store: Store, wait_seconds: float = 5) -> Iterator[None]:
     deadline = time.monotonic() + wait_seconds
     fd = store.base.open_lock(STORE_LOCK, STORE_LOCK_MODE)
     try:
-        while not _lock_both_ways(fd, store.base.path_of(STORE_LOCK)):
+        while not _lock_both_ways(store, fd):
             if time.monotonic() >= deadline:
                 raise StoreError(
                     "another process holds it; probably an Apache that starts or reloads",
                     path=store.base.path_of(STORE_LOCK),
-                    hint="try again; fuser -v tells which process it is",
+                    hint="try again; fuser -v tells which process of this host it is",
                 )
             time.sleep(_POLL_SECONDS)
         yield
@@ -119,18 +125,38 @@ def _flock(fd: int, path: str) -> bool:
     return True
 
 
-def _lock_both_ways(fd: int, path: str) -> bool:
+def _lock_both_ways(store: Store, fd: int) -> bool:
     """Take the flock that Debian's libapr takes, and the POSIX lock that others are built with."""
+    path = store.base.path_of(STORE_LOCK)
     if not _flock(fd, path):
         return False
+    if _lockf(fd, path) or _flock_is_a_posix_lock(store):
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def _lockf(fd: int, path: str) -> bool:
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise _cannot_be_locked(error, path) from error
-        fcntl.flock(fd, fcntl.LOCK_UN)
         return False
     return True
+
+
+def _flock_is_a_posix_lock(store: Store) -> bool:
+    """Say whether one flock keeps out both kinds, our own lockf too, as on NFS.
+
+    Nobody takes a POSIX lock on run.lock: what refuses one there is the flock of this run.
+    """
+    with store.make_own() as folder:
+        fd = folder.open_lock(RUN_LOCK, RUN_LOCK_MODE)
+        try:
+            return not _lockf(fd, folder.path_of(RUN_LOCK))
+        finally:
+            os.close(fd)
 
 
 def _cannot_be_locked(error: OSError, path: str) -> UnsafeStoreError:
@@ -150,7 +176,12 @@ def _is_current(folder: Folder, fd: int) -> bool:
 
 
 def _write_holder(fd: int, command: str) -> None:
-    holder = {"pid": os.getpid(), "command": command, "started": _rfc3339(datetime.now(UTC))}
+    holder = {
+        "pid": os.getpid(),
+        "host": host_name(),
+        "command": command,
+        "started": _rfc3339(datetime.now(UTC)),
+    }
     os.ftruncate(fd, 0)
     os.pwrite(fd, json.dumps(holder).encode() + b"\n", 0)
 
@@ -159,7 +190,13 @@ def _read_holder(fd: int) -> _Holder | None:
     try:
         record = json.loads(os.pread(fd, _MAX_HOLDER_BYTES, 0))
         started = datetime.fromisoformat(record["started"])
-        return _Holder(int(record["pid"]), str(record["command"]), started.astimezone(UTC))
+        host = str(record.get("host", ""))
+        return _Holder(
+            int(record["pid"]),
+            str(record["command"]),
+            started.astimezone(UTC),
+            "" if host == host_name() else printable(host, 100),
+        )
     except (OSError, ValueError, TypeError, KeyError, OverflowError):
         # between taking the lock and writing who it is, or damaged: it is only for people
         return None
@@ -169,7 +206,7 @@ def _locked(holder: _Holder | None) -> LockedError:
     if holder is None:
         return LockedError("another run holds the lock")
     age = (datetime.now(UTC) - holder.started).total_seconds()
-    return LockedError(f"another run holds the lock: {holder}", age_seconds=age)
+    return LockedError(f"another run holds the lock: {holder}", age_seconds=age, host=holder.host)
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -656,3 +656,15 @@ def test_c_library_without_renameat2_is_one_that_cannot_exchange(
 
 def test_folder_is_shown_by_its_path(folder: Folder, tmp_path: Path) -> None:
     assert repr(folder) == f"Folder({str(tmp_path)!r})"
+
+
+@pytest.mark.parametrize(
+    ("user", "advice"), [(0, "no_root_squash"), (1000, "not allowed for uid 1000; run it as")]
+)
+def test_who_is_kept_out_is_told_what_to_do(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, user: int, advice: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    with refusing("open", errno.EACCES), pytest.raises(StoreError) as caught:
+        folder.open_lock("run.lock", 0o600)
+    assert advice in str(caught.value.hint)

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from mdconnector.errors import LockedError, StoreError
 from mdconnector.store import lock
 from mdconnector.store.lock import run_lock, store_lock
 from mdconnector.store.tree import Store
+from mdconnector.this_host import host_name
 from tests.store.kill_points import refusing
 
 _HOLD = """
@@ -27,6 +29,9 @@ getattr(fcntl, sys.argv[2])(fd, fcntl.LOCK_EX)
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+_F_OFD_SETLK = 37
 
 
 @pytest.fixture
@@ -88,6 +93,26 @@ def test_second_run_is_refused_and_told_who_works(store: Store) -> None:
     assert it.value.exit_code == 75
     assert it.value.age_seconds is not None
     assert it.value.age_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("host", "named", "where"),
+    [(host_name(), "pid 4711, renew", "ps"), ("web-9\x1b[2J", r"pid 4711 on web-9\x1b[2J, ", None)],
+)
+def test_holder_on_another_host_is_named_with_it(
+    store: Store, host: str, named: str, where: str | None
+) -> None:
+    path = store.path / "mdconnector" / "run.lock"
+    holder = {"pid": 4711, "host": host, "command": "renew", "started": "2026-01-01T00:00:00Z"}
+    with held_elsewhere(path):
+        path.write_text(json.dumps(holder))
+        with (
+            pytest.raises(LockedError) as caught,
+            run_lock(store, wait_seconds=0, command="renew", on_wait=_must_not_wait),
+        ):
+            pytest.fail("got a lock that another process holds")
+    assert named in str(caught.value)
+    assert str(caught.value.hint).endswith(where or r"ps on web-9\x1b[2J")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +191,29 @@ def test_store_lock_keeps_others_out_until_it_is_given_back(store: Store, how: s
     with store_lock(store):
         assert subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0
     assert subprocess.run(command, check=False).returncode == 0
+
+
+def _flock_on_bytes(fd: int, how: int) -> None:
+    """Lock as NFS does for flock: all bytes, for the open file."""
+    kind = fcntl.F_UNLCK if how & fcntl.LOCK_UN else fcntl.F_WRLCK
+    fcntl.fcntl(fd, _F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0))
+
+
+def test_store_lock_is_had_where_flock_keeps_our_own_posix_lock_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store.path / "store.lock"
+    monkeypatch.setattr(fcntl, "flock", _flock_on_bytes)
+    with run_lock(store, wait_seconds=0, command="promote", on_wait=_must_not_wait):
+        with held_elsewhere(path, "lockf"), pytest.raises(StoreError, match="another process"):
+            store_lock(store, wait_seconds=0).__enter__()
+        with store_lock(store, wait_seconds=0), path.open("a") as second:
+            with pytest.raises(BlockingIOError):
+                fcntl.lockf(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with pytest.raises(BlockingIOError):
+                _flock_on_bytes(second.fileno(), fcntl.LOCK_EX)
+        with pytest.raises(LockedError):
+            run_lock(store, wait_seconds=0, command="", on_wait=print).__enter__()
 
 
 def test_store_lock_that_is_a_link_is_refused(store: Store) -> None:

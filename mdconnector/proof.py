@@ -3,12 +3,12 @@
 Rules: a reload is owed, without any mark on disk, while what is live is newer than what httpd
 took up at its start or last reload (its pid file tells when), or is not what it was last seen
 to serve. Where the times lie too near to each other, a handshake decides. What was seen is
-remembered for each host, because hosts may share a store.
+remembered for each host, because hosts may share a store; their clocks are not one clock, so
+that a host which has seen nothing yet asks where another has.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -35,6 +35,7 @@ from mdconnector.store import attempts, promotion
 from mdconnector.store.live import live_changed_at
 from mdconnector.store.pending import drop_pending
 from mdconnector.store.tree import Store
+from mdconnector.this_host import host_id
 
 CLOSE_TIMES = timedelta(seconds=60)
 """a set and a reload that are this near to each other can't be told apart by their times"""
@@ -70,7 +71,7 @@ class Witness:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._host = socket.gethostname()
+        self._host = host_id()
         listens = (listen.address for listen in configuration.listens)
         self._places = Places(listens, configuration.vhosts)
 
@@ -108,15 +109,17 @@ class Witness:
         target = Target(stock.domain, stock.serving)
         seen = stock.record.served.get(self._host)
         if seen is not None and seen.serials == target.serials:
-            return False
+            is_outdated = _is_older_than_rollback(seen, stock.record)
+            return is_outdated and self._seems_owed(target, is_newer=False)
         changed = live_changed_at(self._store, stock.domain.name)
         if changed is None:
             return False
         taken_up = datetime.fromtimestamp(running.pid_file_mtime_ns / 1e9, UTC)
         if (seen is None or not seen.serials) and changed < taken_up - CLOSE_TIMES:
-            if seen is not None:
-                self._seems_owed(target, is_newer=False)  # it may have been mended by now
-            return False
+            # what was missed may have been mended by now; another host's times are another clock's
+            is_open = seen is not None or bool(stock.record.served)
+            is_owed = is_open and self._seems_owed(target, is_newer=False)
+            return is_owed and seen is None
         if changed > taken_up + CLOSE_TIMES:
             return True
         return self._seems_owed(target, is_newer=changed > taken_up)
@@ -141,11 +144,17 @@ class Witness:
         if not is_shown:
             before = known or attempts.Served((), now)
             seen = before._replace(missed=target.serials, missed_at=now)
-        if known is None or (known.serials, known.missed) != (seen.serials, seen.missed):
+        is_news = known is None or (known.serials, known.missed) != (seen.serials, seen.missed)
+        if is_news or (known is not None and _is_older_than_rollback(known, record)):
             attempts.save_attempt(self._store, target.name, record.with_served(self._host, seen))
 
     def _endpoints(self, target: Target) -> tuple[Endpoint, ...]:
         return endpoints_for(target.domain, self._places)
+
+
+def _is_older_than_rollback(seen: attempts.Served, record: attempts.AttemptRecord) -> bool:
+    """Say whether a set that was put back later may have been taken up meanwhile."""
+    return record.rollback is not None and seen.at <= record.rollback.at
 
 
 def describe(comparison: Comparison, now: datetime) -> tuple[str, LastError | None]:

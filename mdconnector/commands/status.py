@@ -5,7 +5,6 @@ Rules: it only reads, and takes no lock; of a store that cannot be read it tells
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -17,6 +16,7 @@ from mdconnector.outcomes import DomainStatus, StatusResult
 from mdconnector.overview import most_urgent_first, served_by_memory, status_of
 from mdconnector.stock import Stock, take_stock
 from mdconnector.store.tree import Store
+from mdconnector.this_host import host_id
 
 
 def show_status(configuration: Configuration, names: Sequence[str], now: datetime) -> StatusResult:
@@ -41,7 +41,7 @@ def _with_what_is_served(
     """Return the row of each domain, with what is remembered of what Apache serves."""
     if store is None:
         return [status_of(stock) for stock in stocks]
-    host, taken_up = os.uname().nodename, _taken_up_at(configuration)
+    host, taken_up = host_id(), _taken_up_at(configuration)
     return [
         status_of(stock)._replace(
             served=served_by_memory(stock, store, host=host, taken_up=taken_up)

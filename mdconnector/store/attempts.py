@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = "attempts"
 MAX_RUNS = 20
 MAX_REVOKED = 100
+MAX_HOSTS = 1000
 _MAX_FILE_NAME = 255
 
 
@@ -54,6 +55,11 @@ class Served(NamedTuple):
     missed: tuple[str, ...] = ()
     """of a later live set that it was asked for and did not show"""
     missed_at: datetime | None = None
+
+    @property
+    def last_asked(self) -> datetime:
+        """When the last answer came that was worth remembering."""
+        return max(self.at, self.missed_at or self.at)
 
 
 class RollbackNote(NamedTuple):
@@ -89,7 +95,7 @@ class AttemptRecord(NamedTuple):
     runs: tuple[Run, ...] = ()
     """newest first, at most MAX_RUNS"""
     served: Mapping[str, Served] = MappingProxyType({})
-    """by host name, because hosts may share a store"""
+    """by the host's name and machine, because hosts may share a store"""
     rollback: RollbackNote | None = None
     told: Told | None = None
     renewal_info: Mapping[str, RenewalInfo] = MappingProxyType({})
@@ -111,8 +117,11 @@ class AttemptRecord(NamedTuple):
         return self._replace(runs=(run, *self.runs)[:MAX_RUNS])
 
     def with_served(self, host: str, served: Served) -> AttemptRecord:
-        """Return the record with what `host` serves now."""
-        return self._replace(served=MappingProxyType({**self.served, host: served}))
+        """Return the record with what `host` serves now; the hosts heard of last are kept."""
+        hosts = {name: one for name, one in self.served.items() if name != host}
+        newest = sorted(hosts.items(), key=lambda one: one[1].last_asked, reverse=True)
+        kept = dict(newest[: MAX_HOSTS - 1])
+        return self._replace(served=MappingProxyType({**kept, host: served}))
 
     def with_revoked(self, fingerprints: Iterable[str], at: datetime) -> AttemptRecord:
         """Return the record with certificates more that are revoked; the newest are kept."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mdconnector.this_host import host_id
 from tests.e2e.command import run
 from tests.e2e.estate import managed_site
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
@@ -125,7 +125,7 @@ def test_what_apache_did_not_take_up_is_a_warning(live: PlainSites, parts_folder
     note = copy.store / "mdconnector" / "attempts" / f"{NAME}.json"
     at = '"at": "2026-01-01T00:00:00Z"'
     missed = f'"missed": ["{serial}"], "missed_at": "2026-01-02T00:00:00Z"'
-    served = f'"served": {{"{os.uname().nodename}": {{"serials": ["1f"], {at}, {missed}}}}}'
+    served = f'"served": {{"{host_id()}": {{"serials": ["1f"], {at}, {missed}}}}}'
     text = note.read_text()
     assert text.count('"served": {}') == 1
     note.write_text(text.replace('"served": {}', served))

@@ -14,6 +14,7 @@ import pytest
 from mdconnector.errors import StoreError
 from mdconnector.renewal import Attempt, LastError, RenewalInfo
 from mdconnector.store.attempts import (
+    MAX_HOSTS,
     MAX_REVOKED,
     MAX_RUNS,
     AttemptRecord,
@@ -51,6 +52,18 @@ FULL = (
     .with_served("web1", Served(("1f", "2e"), NOW))
     .with_served("web2", Served((), NOW))
 )
+
+
+def test_of_a_thousand_hosts_those_heard_of_last_are_kept() -> None:
+    record = AttemptRecord()
+    for number in range(MAX_HOSTS):
+        record = record.with_served(f"web{number}", Served(("1f",), NOW + timedelta(hours=number)))
+    later = NOW + timedelta(days=900)
+    record = record.with_served("web0", Served(("1f",), NOW, missed=("2e",), missed_at=later))
+    record = record.with_served("new", Served(("2e",), NOW))
+    assert len(record.served) == MAX_HOSTS
+    assert {"new", "web0", "web2"} <= set(record.served)
+    assert "web1" not in record.served, "it was heard of first"
 
 
 @pytest.fixture

@@ -180,6 +180,7 @@ NOT_RUN = {
     "certbot": "certbot's own store",
     "systemctl": "needs a system that systemd has booted",
     "scp": "needs another host",
+    "flock": "needs another host",
     "rsync": "needs another host",
     "a2enmod": "changes the machine's own Apache",
     "a2ensite": "changes the machine's own Apache",

@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.command import CLONE
+from tests.parts import ForwardProxy, ThrowAwayAuthority
 
 DOCS = CLONE / "docs"
 PAGES = sorted([*CLONE.glob("*.md"), *DOCS.rglob("*.md")])
@@ -64,7 +65,7 @@ def playground_module() -> ModuleType:
 class Reader:
     """Somebody who does what a page says, in a playground that looks like the page's machine."""
 
-    def __init__(self, page: Path, playground: Any) -> None:
+    def __init__(self, page: Path, playground: Any, more: Sequence[tuple[str, str]] = ()) -> None:
         self._page = re.sub(r"^<!-- (append|run): .*", "", page.read_text(), flags=re.MULTILINE)
         self._playground = playground
         apache, ca = playground.apache, playground.ca
@@ -80,7 +81,8 @@ class Reader:
             ("*:80>", f"*:{apache.http_port}>"),
         )
         # A page that shows the playground itself shows nothing in disguise.
-        self._real = (root, *elsewhere) if root[0] in self._page else (*elsewhere, root)
+        first, last = ((root,), ()) if root[0] in self._page else ((), (root,))
+        self._real = (*first, *more, *elsewhere, *last)
 
     def follow(self, block: re.Match[str]) -> Iterator[tuple[str, str, str]]:
         """Do what a block says; yield each command, what the page shows, and what it printed."""
@@ -136,6 +138,19 @@ class Reader:
         return text
 
 
+def proxies(folder: Path, servers: ExitStack) -> tuple[tuple[str, str], ...]:
+    """Start the page's two forward proxies, of which one opens TLS; return what they stand for."""
+    authority = ThrowAwayAuthority(folder / "proxy")
+    trusts = folder / "ca" / "ca.pem"
+    plain = servers.enter_context(ForwardProxy())
+    opening = servers.enter_context(ForwardProxy(opens_with=authority.issue(), trusts=trusts))
+    return (
+        ("http://proxy.example.org:3128", plain.url),
+        ("http://inspection.example.org:3128", opening.url),
+        ("/etc/ssl/certs/proxy-ca.pem", str(authority.ca_file)),
+    )
+
+
 def entries(text: str) -> list[tuple[str, str]]:
     """Return the commands of a block, each with what it should print."""
     _, *parts = re.split(r"^\$ ", text, flags=re.MULTILINE)
@@ -158,7 +173,10 @@ def test_the_commands_of_a_page_print_what_it_shows(page: Path, parts_folder: Pa
     with ExitStack() as servers:
         mod_md = "<!-- an Apache without mod_md -->" not in page.read_text()
         playground = playground_module().open_playground(parts_folder, servers, mod_md=mod_md)
-        reader = Reader(page, playground)
+        more = (
+            proxies(parts_folder, servers) if "<!-- forward proxies -->" in page.read_text() else ()
+        )
+        reader = Reader(page, playground, more)
         for block in blocks(page):
             for command, shown, printed in reader.follow(block):
                 assert re.fullmatch(as_pattern(shown), printed), (

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import select
-import socket
-import ssl
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from socketserver import StreamRequestHandler, ThreadingTCPServer
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -19,7 +13,15 @@ from cryptography import x509
 from tests.e2e.command import Finished, run
 from tests.e2e.estate import leaf_in, managed_site
 from tests.e2e.snapshot import snapshot
-from tests.parts import Apache, FaultingProxy, Pebble, Rule, Substitute, free_port
+from tests.parts import (
+    Apache,
+    FaultingProxy,
+    ForwardProxy,
+    Pebble,
+    Rule,
+    Substitute,
+    free_port,
+)
 from tests.parts.authority import ThrowAwayAuthority
 
 pytestmark = [pytest.mark.apache, pytest.mark.pebble]
@@ -166,86 +168,10 @@ def test_the_chain_stays_the_one_that_is_offered_first(
 # --- the way out ---------------------------------------------------------------------------------
 
 
-class TunnelProxy:
-    """A small proxy that knows CONNECT alone, in clear or by TLS; it notes what it was asked."""
-
-    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
-        self.asked_for: list[str] = []
-        self.port = free_port()
-        self._tls = None
-        if certificate is not None:
-            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._tls.load_cert_chain(*certificate)
-        self._server = _TunnelServer(("127.0.0.1", self.port), _Tunnel)
-        self._server.proxy = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def url(self) -> str:
-        """What MDHttpProxy is to name."""
-        return f"{'http' if self._tls is None else 'https'}://localhost:{self.port}"
-
-    def secured(self, connection: socket.socket) -> socket.socket:
-        """Return a client's connection, by TLS where this proxy speaks it."""
-        return connection if self._tls is None else self._tls.wrap_socket(connection, True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _TunnelServer(ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    proxy: TunnelProxy
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a client may not trust this proxy."""
-
-
-class _Tunnel(StreamRequestHandler):
-    server: _TunnelServer
-
-    def setup(self) -> None:
-        self.request = self.server.proxy.secured(self.request)
-        super().setup()
-
-    def finish(self) -> None:
-        super().finish()
-        self.request.close()
-
-    def handle(self) -> None:
-        method, target, _ = self.rfile.readline(1000).decode().split()
-        while self.rfile.readline(1000).strip():
-            pass
-        self.server.proxy.asked_for.append(f"{method} {target}")
-        host, _, port = target.rpartition(":")
-        with socket.create_connection((host, int(port))) as upstream:
-            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            with suppress(OSError):
-                self._relay(upstream)
-
-    def _relay(self, upstream: socket.socket) -> None:
-        ways = {self.request: upstream, upstream: self.request}
-        while True:
-            for source in select.select(list(ways), [], [])[0]:
-                data = source.recv(1 << 16)
-                while isinstance(source, ssl.SSLSocket) and source.pending():
-                    data += source.recv(source.pending())
-                if not data:
-                    return
-                ways[source].sendall(data)
-
-
 def test_all_requests_go_through_the_proxy_that_mdhttpproxy_names(
     make_apache: Callable[..., Apache], counting_ca: Pebble
 ) -> None:
-    with TunnelProxy() as proxy:
+    with ForwardProxy() as proxy:
         apache = one_site(make_apache, f"{counting_ca.directives()}MDHttpProxy {proxy.url}\n")
         done = renew(apache)
     assert done.exit_code == 0, done.output
@@ -257,12 +183,29 @@ def test_a_proxy_by_tls_is_trusted_by_its_own_file_alone(
     make_apache: Callable[..., Apache], counting_ca: Pebble, parts_folder: Path, is_trusted: bool
 ) -> None:
     authority = ThrowAwayAuthority(parts_folder)
-    with TunnelProxy(authority.issue()) as proxy:
+    with ForwardProxy(authority.issue()) as proxy:
         lines = f"{counting_ca.directives()}MDHttpProxy {proxy.url}\n"
         if is_trusted:
             lines += f"MDHttpProxyCACertificateFile {authority.ca_file}\n"
         done = renew(one_site(make_apache, lines))
     assert (done.exit_code, bool(proxy.asked_for)) == ((0, True) if is_trusted else (1, False))
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_proxy_that_opens_tls_is_trusted_by_mdcacertificatefile(
+    make_apache: Callable[..., Apache], counting_ca: Pebble, parts_folder: Path, is_trusted: bool
+) -> None:
+    authority = ThrowAwayAuthority(parts_folder)
+    with ForwardProxy(opens_with=authority.issue(), trusts=counting_ca.ca_file) as proxy:
+        lines = f"{counting_ca.directives()}MDHttpProxy {proxy.url}\n"
+        if is_trusted:
+            lines = lines.replace(str(counting_ca.ca_file), str(authority.ca_file))
+        done = renew(one_site(make_apache, lines))
+    assert proxy.asked_for
+    assert proxy.read.startswith(b"GET /dir HTTP/1.1\r\n") is is_trusted, "it was to read along"
+    assert done.exit_code == (0 if is_trusted else 1), done.output
+    if not is_trusted:
+        assert "must hold its root certificate" in done.domain(NAME)["error"]["hint"]
 
 
 def test_a_proxy_that_is_down_is_named_in_the_message(
@@ -277,7 +220,7 @@ def test_a_proxy_that_is_down_is_named_in_the_message(
 def test_the_proxy_of_the_environment_is_not_used_but_named_where_the_ca_cannot_be_reached(
     make_apache: Callable[..., Apache], counting_ca: Pebble
 ) -> None:
-    with TunnelProxy() as proxy:
+    with ForwardProxy() as proxy:
         environment = {"https_proxy": proxy.url, "HTTPS_PROXY": proxy.url, "ALL_PROXY": proxy.url}
         lines = counting_ca.directives()
         apache = one_site(make_apache, lines)

@@ -1,4 +1,4 @@
-"""Real servers on loopback for tests, benchmark and demo: Pebble, its DNS, Apache, a bad proxy.
+"""Real servers on loopback for tests, benchmark and demo: Pebble, its DNS, Apache, proxies.
 
 Rules: every server takes a folder for its files and logs, listens on free ports of 127.0.0.1 only,
 is ready when `start` returns, and is ended by its own process id. Nothing here knows pytest or
@@ -8,6 +8,7 @@ mdconnector.
 from tests.parts.apache import Apache
 from tests.parts.authority import ThrowAwayAuthority
 from tests.parts.challtestsrv import Challtestsrv
+from tests.parts.forward_proxy import ForwardProxy
 from tests.parts.handshake import names_of, served_certificate
 from tests.parts.pebble import Pebble, Request
 from tests.parts.ports import free_port
@@ -36,6 +37,7 @@ __all__ = [
     "Drip",
     "DropAfter",
     "FaultingProxy",
+    "ForwardProxy",
     "Hang",
     "Late",
     "MissingProgramError",

@@ -227,7 +227,7 @@ def _read_for_store(
 ) -> tuple[_Reading, Path]:
     expected = (store or beginning.server_root / "md").absolute()
     reading = _read(beginning, world, expected)
-    found = _store_path(reading, store)
+    found = _store_path(reading, store, world)
     if found != expected and reader.has_missed_below(found):
         # an <IfFile> on our store counts as true, and only now is it known which store that is
         reading = _read(beginning, world, found)
@@ -370,12 +370,23 @@ def _sites_listens(folder: str) -> tuple[Listen, ...]:
     return (Listen(Address("*", 80), "http", at), Listen(Address("*", 443), "https", at))
 
 
-def _store_path(reading: _Reading, store: Path | None) -> Path:
+def _store_path(reading: _Reading, store: Path | None, world: World) -> Path:
     if store is not None:
         return store.absolute()
     root = reading.evaluation.server_root
-    named = reading.interpretation.shared.store_dir or "md"
+    named = reading.interpretation.shared.store_dir
+    if named is None:
+        return Path(_state_folder(reading.evaluation, world) or root, "md")
     return Path(merge_path(root, named) or f"{root}/md")
+
+
+def _state_folder(evaluation: Evaluation, world: World) -> str | None:
+    """Return where Red Hat's mod_md has its store: DefaultStateDir, which is `state` there."""
+    root, kind = evaluation.server_root, world.reader.kind
+    if evaluation.state_folder is not None:
+        return evaluation.state_folder
+    is_there = kind(f"{root}/state") is EntryKind.FOLDER and kind(f"{root}/md") is None
+    return f"{root}/state" if is_there else None
 
 
 def _compose(

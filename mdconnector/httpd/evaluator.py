@@ -72,6 +72,8 @@ class Evaluation(NamedTuple):
     server_root: str
     runtime_folder: str | None
     """DefaultRuntimeDir, absolute"""
+    state_folder: str | None
+    """DefaultStateDir, absolute: a directive of Red Hat's httpd"""
     files: tuple[str, ...]
     """every file in the order of reading, as often as it was read"""
     assumed: bool
@@ -111,6 +113,7 @@ def evaluate(
         defines={name: run.values.get(lower_ascii(name), "") for name in run.defines},
         server_root=run.server_root,
         runtime_folder=run.runtime_folder,
+        state_folder=run.state_folder,
         files=tuple(run.files),
         assumed=run.used_assumption,
     )
@@ -175,6 +178,12 @@ def _set_runtime_folder(run: Reading, file: FileReading, args: str) -> None:
         run.runtime_folder = merge_path(run.server_root, words[0])
 
 
+def _set_state_folder(run: Reading, file: FileReading, args: str) -> None:
+    words = run.take(file, args, name="DefaultStateDir")
+    if words is not None:
+        run.state_folder = merge_path(run.server_root, words[0])
+
+
 def _pass_over(_run: Reading, _file: FileReading, _args: str) -> None:
     """Do nothing: the directive acts while it is read, and leaves nothing that matters here."""
 
@@ -216,6 +225,7 @@ _ACTIONS: dict[str, ReadTime] = {
     "undefine": ReadTime(_undefine),
     "serverroot": ReadTime(_set_server_root),
     "defaultruntimedir": ReadTime(_set_runtime_folder),
+    "defaultstatedir": ReadTime(_set_state_folder),
     "error": ReadTime(_report_error),
     "<ifmodule": ReadTime(conditions.if_module),
     "<ifdefine": ReadTime(conditions.if_define),

@@ -139,6 +139,7 @@ class Reading:
         self.files: list[str] = []
         self.server_root = merge_path("/", world.server_root) or world.server_root
         self.runtime_folder: str | None = None
+        self.state_folder: str | None = None
         self.modules = set(world.modules)
         self.module_files: dict[str, str] = {}
         self.defines = dict.fromkeys(world.defines)

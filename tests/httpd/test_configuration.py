@@ -263,6 +263,23 @@ def test_store_of_the_option_before_the_directive_s(root: Path, tmp_path: Path) 
     assert load(main, store=tmp_path / "own").store_path == tmp_path / "own"
 
 
+@pytest.mark.parametrize(
+    ("line", "folders", "store"),
+    [
+        ("", ("state",), "state/md"),
+        ("", ("state", "md"), "md"),
+        ("DefaultStateDir elsewhere\n", ("state",), "elsewhere/md"),
+        ("MDStoreDir own\n", ("state",), "own"),
+    ],
+)
+def test_store_of_red_hat_s_mod_md_is_below_the_state_folder(
+    root: Path, line: str, folders: tuple[str, ...], store: str
+) -> None:
+    for folder in folders:
+        (root / folder).mkdir()
+    assert load(write(root, MODULES + MD_MODULE + line)).store_path == root / store
+
+
 def test_user_and_group_by_number(root: Path) -> None:
     configuration = load(write(root, "User #0\nGroup #12345\n"))
     assert configuration.user is not None

@@ -10,6 +10,7 @@ happens in one playground, in the order of the page. Commands that cannot happen
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -23,9 +24,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.command import CLONE
-from tests.parts import ForwardProxy, ThrowAwayAuthority
+from tests.e2e.red_hat import RedHat
+from tests.parts import ForwardProxy, Pebble, ThrowAwayAuthority
 
 DOCS = CLONE / "docs"
+RED_HAT = DOCS / "how-to" / "rhel.md"
 PAGES = sorted([*CLONE.glob("*.md"), *DOCS.rglob("*.md")])
 _BLOCK = re.compile(
     r"(?:^<!-- file: (?P<file>\S+) -->\n)?^```(?P<kind>\S*)\n(?P<text>.*?)^```$"
@@ -45,8 +48,8 @@ def blocks(page: Path) -> Iterator[re.Match[str]]:
 
 
 def has_transcript(page: Path) -> bool:
-    is_made = page == DOCS / "commands.md"
-    return not is_made and any(one["kind"] == "console" for one in blocks(page))
+    is_other = page in (DOCS / "commands.md", RED_HAT)
+    return not is_other and any(one["kind"] == "console" for one in blocks(page))
 
 
 # --- transcripts --------------------------------------------------------------------------------
@@ -151,6 +154,29 @@ def proxies(folder: Path, servers: ExitStack) -> tuple[tuple[str, str], ...]:
     )
 
 
+class RedHatReader(Reader):
+    """Somebody who does what a page says where everything is laid out as Red Hat's packages do."""
+
+    def __init__(self, page: Path, place: RedHat, ca: Pebble, eab_file: Path) -> None:
+        self._page = page.read_text()
+        self._place = place
+        self._real = (
+            ("EAB_FILE", str(eab_file)),
+            ("CA_FILE", str(ca.ca_file)),
+            ("https://acme.sectigo.com/v2/OV", ca.directory_url),
+            ("*:443", f"*:{place.ssl_port}"),
+        )
+
+    def write(self, path: str, text: str) -> None:
+        self._place.write(path, self._to_real(text))
+
+    def append(self, path: str, line: str) -> None:
+        self._place.append(path, self._to_real(line))
+
+    def type(self, command: str) -> str:
+        return self._to_shown(self._place.type(self._to_real(command)))
+
+
 def entries(text: str) -> list[tuple[str, str]]:
     """Return the commands of a block, each with what it should print."""
     _, *parts = re.split(r"^\$ ", text, flags=re.MULTILINE)
@@ -177,11 +203,28 @@ def test_the_commands_of_a_page_print_what_it_shows(page: Path, parts_folder: Pa
             proxies(parts_folder, servers) if "<!-- forward proxies -->" in page.read_text() else ()
         )
         reader = Reader(page, playground, more)
-        for block in blocks(page):
-            for command, shown, printed in reader.follow(block):
-                assert re.fullmatch(as_pattern(shown), printed), (
-                    f"{name_of(page)}\n$ {command}\n{printed}\nbut the page shows\n{shown}"
-                )
+        follow_all(reader, page)
+
+
+@pytest.mark.apache
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a place of his own")
+def test_the_commands_of_the_page_on_red_hat_print_what_it_shows(
+    trusting_ca: Pebble, parts_folder: Path
+) -> None:
+    eab_file = parts_folder / "eab.json"
+    eab_file.touch(0o600)
+    eab_file.write_text(json.dumps({"kid": "kid-1", "hmac": trusting_ca.eab_keys["kid-1"]}))
+    with RedHat() as place:
+        follow_all(RedHatReader(RED_HAT, place, trusting_ca, eab_file), RED_HAT)
+
+
+def follow_all(reader: Reader, page: Path) -> None:
+    """Do all that a page says, and compare."""
+    for block in blocks(page):
+        for command, shown, printed in reader.follow(block):
+            assert re.fullmatch(as_pattern(shown), printed), (
+                f"{name_of(page)}\n$ {command}\n{printed}\nbut the page shows\n{shown}"
+            )
 
 
 def test_an_output_is_compared_word_by_word() -> None:

@@ -40,6 +40,7 @@ _PROGRAMS = {
     "apache": ("apache2",),
     "pebble": ("pebble", "pebble-challtestsrv"),
     "strace": ("strace",),
+    "rsync": ("rsync",),
     "manual": ("manual",),
 }
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""})  # noqa: S104 - refused elsewhere

@@ -242,7 +242,7 @@ NOT_RUN = {
     "systemctl": "needs a system that systemd has booted",
     "scp": "needs another host",
     "flock": "needs another host",
-    "rsync": "needs another host",
+    "rsync": "is run by tests/e2e/test_move_host.py",
     "a2enmod": "changes the machine's own Apache",
     "a2ensite": "changes the machine's own Apache",
     "dpkg": "changes the machine",

@@ -6,6 +6,7 @@ is told in one finding. A kind of finding that is there many times is told a few
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import stat
@@ -95,7 +96,17 @@ def _parts(store: Store, _now: datetime) -> Iterator[Finding]:
 
 
 def _shared_base(store: Store) -> Iterator[Finding]:
-    mode = stat.S_IMODE(store.base.status().st_mode)
+    status = store.base.status()
+    mode = stat.S_IMODE(status.st_mode)
+    if not _is_open_to_httpd(store, status):
+        yield Finding(
+            "store-wrong-owner",
+            Severity.WARNING,
+            str(store.path),
+            f"its group is {_group(status.st_gid)}, so that Apache's children cannot enter it: "
+            "mod_md answers no challenge",
+            f"chgrp {_group(store.owners.httpd_gid or 0)} {store.path} && chmod g+x {store.path}",
+        )
     if mode & 0o022:
         yield Finding(
             "store-too-open",
@@ -104,6 +115,21 @@ def _shared_base(store: Store) -> Iterator[Finding]:
             "others than the store's owner may write to the store's folder",
             f"chmod go-w {store.path}",
         )
+
+
+def _is_open_to_httpd(store: Store, status: os.stat_result) -> bool:
+    """Say whether Apache's children may enter the base, as far as its mode tells."""
+    uid, gid = store.owners.httpd_uid, store.owners.httpd_gid
+    if uid is None or gid is None or uid in (0, status.st_uid) or status.st_mode & stat.S_IXOTH:
+        return True
+    return bool(status.st_mode & stat.S_IXGRP) and status.st_gid in {gid, *_groups_of(uid, gid)}
+
+
+def _groups_of(uid: int, gid: int) -> list[int]:
+    try:
+        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        return []
 
 
 # What lies in them
@@ -129,8 +155,24 @@ def _entries(store: Store, group: str) -> Iterator[Finding]:
             if status is None or not stat.S_ISDIR(status.st_mode):
                 continue
             path = f"{group}/{name}"
-            yield from _wrong_owner(store, group, path, status, name)
+            wrong = tuple(_wrong_owner(store, group, path, status, name))
+            yield from wrong
+            if not wrong and group in HTTPD_GROUPS and _owner_of(store, group) is not None:
+                yield from _strange_file(store, folder, group, name)
             yield from _too_open(store, path, status, GROUP_MODES[group], name)
+
+
+def _strange_file(store: Store, parent: Folder, group: str, name: str) -> Iterator[Finding]:
+    """Look for a file that lies in the right folder and is nobody's whom we believe."""
+    folder = parent.open(name, owners=store.owners.staging)
+    if folder is None:
+        return
+    with folder:
+        for file in folder.names():
+            status = folder.stat(file)
+            if status is not None and status.st_uid not in store.owners.staging:
+                yield from _wrong_owner(store, group, f"{group}/{name}/{file}", status, name)
+                return
 
 
 def _live_files(store: Store) -> Iterator[Finding]:
@@ -166,12 +208,15 @@ def _wrong_owner(
     expected = _owner_of(store, group)
     if status is None or expected is None or status.st_uid == expected:
         return
+    place, option = path, "-R " if stat.S_ISDIR(status.st_mode) else ""
+    if not option and group in HTTPD_GROUPS:
+        place, option = path.rpartition("/")[0], "-R "  # where one file is strange, all are
     yield Finding(
         "store-wrong-owner",
         Severity.WARNING,
         str(store.path / path),
         f"it belongs to {_user(status.st_uid)}, not to {_user(expected)}",
-        f"chown {_user(expected)} {store.path / path}",
+        f"chown {option}{_user(expected)} {store.path / place}",
         domain,
     )
 
@@ -203,6 +248,13 @@ def _too_open(
         f"chmod {expected:04o} {store.path / path}",
         domain,
     )
+
+
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _user(uid: int) -> str:

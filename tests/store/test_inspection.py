@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,12 +35,12 @@ def store(tmp_path: Path) -> Path:
     return path
 
 
-def look_at(path: Path) -> Store:
+def look_at(path: Path, *, user: int = 33, group: int | None = None) -> Store:
     """Open a store as scan does: nothing is mended."""
     opened = Store.open(
         path,
-        httpd_user_uid=33 if os.geteuid() == 0 else os.geteuid(),
-        httpd_group_gid=None,
+        httpd_user_uid=user if os.geteuid() == 0 else os.geteuid(),
+        httpd_group_gid=group,
         mod_md_loaded=True,
         create=False,
         read_only=True,
@@ -98,6 +100,55 @@ def test_what_belongs_to_somebody_else(store: Path, entry: str, uid: int) -> Non
     os.chown(store / entry, uid, -1)
 
     assert found(store) == [("store-wrong-owner", "warning", entry)]
+
+
+@needs_root
+@pytest.mark.parametrize("entry", ["staging", f"staging/{NAME}", f"staging/{NAME}/md.json"])
+def test_the_line_that_is_told_mends_what_came_from_another_host(store: Path, entry: str) -> None:
+    (store / "staging" / NAME / "md.json").write_text("{}")
+    for path in (store / entry, *(store / entry).rglob("*")):
+        os.chown(path, 4711, -1)
+    with look_at(store) as opened:
+        finding, *_ = inspect(opened, NOW)
+    assert finding.code == "store-wrong-owner"
+    assert finding.at == str(store / entry)
+    subprocess.run(shlex.split(finding.hint), check=True)
+    owned = [store / "staging" / NAME, store / "staging" / NAME / "md.json"]
+    assert [path.stat().st_uid for path in owned] == [33, 33]
+    assert found(store) == []
+
+
+@needs_root
+def test_a_file_of_the_store_s_owner_in_staging_is_no_stranger_s(store: Path) -> None:
+    (store / "staging" / NAME / "pubcert.pem").write_text("")
+    assert found(store) == []
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("group", "mode", "is_told"),
+    [(33, 0o750, False), (4711, 0o750, True), (33, 0o700, True), (4711, 0o751, False)],
+)
+def test_a_store_that_apache_s_children_cannot_enter(
+    store: Path, group: int, mode: int, *, is_told: bool
+) -> None:
+    os.chown(store, 0, group)
+    store.chmod(mode)
+    with look_at(store, group=33) as opened:
+        told = [one for one in inspect(opened, NOW) if one.code == "store-wrong-owner"]
+        assert bool(told) is is_told
+        if told:
+            subprocess.run(["/bin/sh", "-c", told[0].hint], check=True)
+            assert inspect(opened, NOW) == ()
+
+
+@needs_root
+def test_groups_of_a_user_that_this_host_does_not_know_are_those_of_the_configuration(
+    store: Path,
+) -> None:
+    os.chown(store, 0, 33)
+    with look_at(store, user=4711, group=33) as opened:
+        assert all(one.at != str(store) for one in inspect(opened, NOW))
 
 
 @needs_root

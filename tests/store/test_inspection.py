@@ -227,8 +227,8 @@ def test_entries_that_vanish_while_they_are_looked_at_are_passed_over(
         return [*real_names(folder), "gone.example"]
 
     def opened(folder: Folder, name: str, **options: Any) -> Folder | None:
-        is_live = folder.path.name == "domains" and name == NAME
-        return None if is_live else real_open(folder, name, **options)
+        is_gone = folder.path.name in {"domains", "staging"} and name == NAME
+        return None if is_gone else real_open(folder, name, **options)
 
     monkeypatch.setattr(Folder, "names", names)
     monkeypatch.setattr(Folder, "open", opened)

@@ -250,17 +250,12 @@ def test_a_store_whose_flock_locks_bytes_as_that_of_nfs_is_promoted_and_served(
 # --- what the times cannot tell ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("minutes", "name"),
-    [(10, "web-b"), (10, "fast-and-new"), (-10, "slow-and-new")],
-)
-def test_a_host_whose_clock_is_wrong_reloads_once_all_the_same(
-    hosts: Hosts, minutes: int, name: str
-) -> None:
+@pytest.mark.parametrize("name", ["web-b", "new-here"])
+def test_a_host_whose_clock_is_fast_reloads_once_all_the_same(hosts: Hosts, name: str) -> None:
     first, second = hosts[0], Host(name, hosts[1].apache)
     assert (name in remembered(first)) is (name == "web-b")
     file = second.apache.pid_file
-    moment = file.stat().st_mtime + minutes * 60
+    moment = file.stat().st_mtime + 600
     os.utime(file, (moment, moment))
     renew(first)
     promoted(first, "promoted", "reloaded")

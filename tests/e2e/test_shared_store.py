@@ -270,6 +270,8 @@ def test_a_host_that_took_up_a_set_which_another_put_back_takes_up_the_old_one_a
 ) -> None:
     first, second = hosts
     old = first.live
+    promoted(second, "nothing-staged", "not-needed")
+    assert remembered(second)["web-b"] == [f"{old.serial_number:x}"]
     script, mark = parts_folder / "reload", parts_folder / "mark"
     broken = first.apache.sites_folder / "test-broken.conf"
     # Somebody reloads the second host; then a mistake ends the first one's Apache, and is mended.
@@ -277,7 +279,8 @@ def test_a_host_that_took_up_a_set_which_another_put_back_takes_up_the_old_one_a
         f"#!/bin/sh\ntouch {mark}; kill -USR1 $(cat {second.apache.pid_file})\n"
         f"until [ {second.apache.pid_file} -nt {mark} ]; do sleep 0.05; done\n"
         f"echo NoSuchDirective >{broken}; kill -USR1 {first.apache.pid}\n"
-        f"while kill -0 {first.apache.pid}; do sleep 0.05; done; rm {broken}\n"
+        f"while grep -q '^State:.[^Z]' /proc/{first.apache.pid}/status; do sleep 0.05; done\n"
+        f"rm {broken}\n"
     )
     script.chmod(0o755)
     renew(first)

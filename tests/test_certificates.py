@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mdconnector.certificates import (
     MAX_CHAIN_BYTES,
+    MAX_CHAIN_CERTIFICATES,
     CertificateFacts,
     Credential,
     RevocationReason,
@@ -424,3 +425,199 @@ def test_a_self_made_certificate_is_told_and_a_lone_leaf_is_not() -> None:
     assert verify(lone).warnings == ()
     own = credential_of(CA.leaf(NAMES, key, self_signed=True), key=key)
     assert verify(own).warnings == ("secp256r1: it is self-signed; browsers will not trust it",)
+
+
+# --- what cannot be read, and what is too weak ---------------------------------------------------
+
+MALFORMED = "the certificate cannot be read: it is malformed"
+
+
+def patched(certificate: x509.Certificate, old: bytes, new: bytes) -> x509.Certificate:
+    """Return a certificate with other bytes of the same length in it."""
+    der = certificate.public_bytes(Encoding.DER)
+    assert old in der
+    assert len(old) == len(new)
+    return x509.load_der_x509_certificate(der.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("pem", "message"),
+    [
+        (b"", "there is no PEM certificate in it"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", MALFORMED),
+        (chain_to_pem((CA.root,)) * 11, "the chain has more than 10 certificates"),
+    ],
+)
+def test_a_chain_that_cannot_be_read_says_why(pem: bytes, message: str) -> None:
+    with pytest.raises(CertificateError) as caught:
+        read_chain(pem)
+    assert str(caught.value) == message
+
+
+def test_a_chain_of_as_many_certificates_as_may_be_is_read() -> None:
+    assert len(read_chain(chain_to_pem((CA.root,)) * MAX_CHAIN_CERTIFICATES)) == 10
+
+
+def test_names_and_issuers_that_are_no_text_are_malformed() -> None:
+    good = CA.leaf(NAMES, generate_key(EC_SPEC))
+    name = NAMES[1].encode()
+    with pytest.raises(CertificateError) as caught:
+        facts_of(patched(good, name, b"\xff" * len(name)))
+    assert str(caught.value) == MALFORMED
+    issuer = b"Throw-away CA"
+    with pytest.raises(CertificateError) as caught:
+        read_chain(chain_to_pem((patched(good, issuer, b"\xff" * len(issuer)),)))
+    assert str(caught.value) == MALFORMED
+
+
+def test_a_certificate_without_alternative_names_is_for_no_name() -> None:
+    assert facts_of(with_serial(1, None)).names == ()
+    assert not facts_of(with_serial(1, None)).covers("one.example")
+
+
+RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+SIGNED_WITH_RSA = bytes.fromhex("2a864886f70d0101")
+SHA256, SHA1, MD2 = (SIGNED_WITH_RSA + bytes([last]) for last in (11, 5, 2))
+P256, NO_CURVE = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030109")
+
+
+def signed_by(
+    key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey,
+    public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey,
+    *,
+    subject: str,
+    issuer: str,
+) -> x509.Certificate:
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (subject, issuer)]
+    return x509.CertificateBuilder(
+        subject_name=names[0],
+        issuer_name=names[1],
+        public_key=public_key,
+        serial_number=7,
+        not_valid_before=NOW - DAY,
+        not_valid_after=NOW + 900 * DAY,
+    ).sign(key, hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None)
+
+
+@pytest.mark.parametrize("algorithm", [SHA1, MD2], ids=["SHA-1", "one that nobody knows"])
+def test_a_leaf_with_a_weak_signature_is_refused(algorithm: bytes) -> None:
+    key = generate_key(EC_SPEC)
+    strong = signed_by(RSA_KEY, key.public_key(), subject="a", issuer="b")
+    domain = DOMAIN._replace(names=())
+    assert verify(credential_of(strong, key=key), domain=domain).refusals == ()
+    weak = patched(strong, SHA256, algorithm)
+    assert refusal_of(credential_of(weak, key=key), domain=domain) == (
+        "secp256r1: its key or its signature is too weak"
+    )
+
+
+def test_a_leaf_with_a_short_elliptic_curve_is_refused() -> None:
+    key = ec.generate_private_key(ec.SECP224R1())
+    assert "secp256r1: its key or its signature is too weak" in refusal_of(
+        credential_of(CA.leaf(NAMES, key), CA.root, key=key)
+    )
+
+
+WEAK_IN_CHAIN = "secp256r1: the key or the signature of certificate {} of its chain is too weak"
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [
+        patched(
+            signed_by(RSA_KEY, CA.key.public_key(), subject="Throw-away CA", issuer="b"),
+            SHA256,
+            SHA1,
+        ),
+        patched(
+            signed_by(RSA_KEY, CA.key.public_key(), subject="Throw-away CA", issuer="b"),
+            P256,
+            NO_CURVE,
+        ),
+        signed_by(
+            RSA_KEY,
+            ec.generate_private_key(ec.SECP224R1()).public_key(),
+            subject="Throw-away CA",
+            issuer="b",
+        ),
+        signed_by(
+            RSA_KEY,
+            ed25519.Ed25519PrivateKey.generate().public_key(),
+            subject="Throw-away CA",
+            issuer="b",
+        ),
+    ],
+    ids=["SHA-1", "a curve that nobody knows", "a short curve", "a kind that we do not use"],
+)
+def test_a_weak_link_in_the_chain_is_told_by_its_place(weak: x509.Certificate) -> None:
+    key = generate_key(EC_SPEC)
+    leaf = CA.leaf(NAMES, key)
+    assert refusal_of(credential_of(leaf, weak, CA.root, key=key)) == WEAK_IN_CHAIN.format(2)
+    assert refusal_of(credential_of(leaf, CA.root, weak, key=key)) == WEAK_IN_CHAIN.format(3)
+
+
+def test_what_a_root_says_of_itself_may_be_weakly_signed() -> None:
+    root = signed_by(RSA_KEY, RSA_KEY.public_key(), subject="root", issuer="root")
+    key = generate_key(EC_SPEC)
+    leaf = signed_by(RSA_KEY, key.public_key(), subject="a", issuer="root")
+    old = patched(root, SHA256, SHA1)
+    domain = DOMAIN._replace(names=())
+    assert verify(credential_of(leaf, old, key=key), domain=domain).refusals == ()
+
+
+def test_the_link_that_did_not_sign_is_told_by_its_place() -> None:
+    key = generate_key(EC_SPEC)
+    leaf, other = CA.leaf(NAMES, key), Authority().root
+    told = "secp256r1: certificate {} of its chain did not sign the one before it"
+    assert refusal_of(credential_of(leaf, other, key=key)) == told.format(2)
+    assert refusal_of(credential_of(leaf, CA.root, other, key=key)) == told.format(3)
+
+
+def test_a_ca_certificate_that_another_signed_is_refused_though_it_stands_alone() -> None:
+    key = generate_key(EC_SPEC)
+    alone = credential_of(CA.leaf(NAMES, key, ca=True), key=key)
+    assert refusal_of(alone) == "secp256r1: it is a CA certificate"
+
+
+def test_a_certificate_that_only_has_its_own_name_as_issuer_is_not_self_signed() -> None:
+    key = generate_key(EC_SPEC)
+    forged = signed_by(RSA_KEY, key.public_key(), subject="a", issuer="a")
+    domain = DOMAIN._replace(names=())
+    assert verify(credential_of(forged, key=key), domain=domain).warnings == ()
+
+
+def test_all_names_that_were_not_asked_for_are_told() -> None:
+    warnings = verify(CA.credential((*NAMES, "x.example", "y.example"))).warnings
+    assert warnings[0] == "secp256r1: it also names x.example, y.example"
+
+
+def test_an_rsa_certificate_is_no_measure_for_one_of_an_elliptic_curve() -> None:
+    live = CA.credential(NAMES, RSA_SPEC, not_before=NOW - 9 * DAY, life=400 * DAY).facts
+    domain = DOMAIN._replace(configured_key_specs=(EC_SPEC, RSA_SPEC))
+    set_of_both = (CA.credential(NAMES), CA.credential(NAMES, RSA_SPEC))
+    assert [
+        text
+        for text in verify(*set_of_both, domain=domain, live=(live,)).warnings
+        if "shorter" in text
+    ] == ["rsa2048: it lives shorter than the one before it"]
+
+
+def test_an_ari_id_needs_the_issuers_key_and_a_number() -> None:
+    assert facts_of(with_serial(0x010117, KEY_ID)).ari_id.endswith(".AQEX")
+    named = x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(CA.subject)], 5)
+    key = generate_key(EC_SPEC)
+    certificate = (
+        x509.CertificateBuilder(CA.subject, CA.subject, key.public_key(), 7, NOW, NOW + DAY)
+        .add_extension(named, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    assert facts_of(certificate).ari_id == ""
+    assert facts_of(with_serial(1, KEY_ID)).ari_id.endswith(".AQ")
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+def test_a_certificate_with_the_number_zero_has_no_ari_id() -> None:
+    before_serial = bytes.fromhex("a00302010202 01")
+    one = with_serial(1, KEY_ID)
+    zero = patched(one, before_serial + b"\1", before_serial + b"\0")
+    assert facts_of(zero).ari_id == ""

@@ -297,3 +297,17 @@ def test_hmac_of_any_length_is_decoded_with_and_without_padding(length: int) -> 
     raw = bytes(range(200, 200 + length))
     padded = base64.urlsafe_b64encode(raw).decode()
     assert decode_hmac(padded) == decode_hmac(padded.rstrip("=")) == raw
+
+
+def test_hmac_that_ends_in_a_letter_keeps_it() -> None:
+    assert decode_hmac("AAECAwQFBgcICQoLDA0ODxAX") == bytes([*range(16), 16, 23])
+
+
+def test_a_hostile_token_and_a_strange_curve_are_told_in_full(key: rsa.RSAPrivateKey) -> None:
+    with pytest.raises(ChallengeError) as hostile:
+        key_authorization("../x", key)
+    assert str(hostile.value) == "the CA's challenge carries a token that RFC 8555 does not allow"
+    assert hostile.value.hint == "nothing was written; report it to the CA"
+    with pytest.raises(CertificateError) as strange:
+        sign_request(None, key=ec.generate_private_key(ec.SECP256K1()), url="u", nonce="n")
+    assert str(strange.value) == "a key on the curve secp256k1 cannot sign for an ACME CA"

@@ -7,7 +7,15 @@ from datetime import timedelta
 
 import pytest
 
-from mdconnector.check import SHOWN_DOMAINS, Level, exit_code, judge, render_check, worst
+from mdconnector.check import (
+    SHOWN_DOMAINS,
+    Level,
+    exit_code,
+    judge,
+    render_check,
+    unknown_line,
+    worst,
+)
 from mdconnector.outcomes import DomainStatus, PendingSummary, ServedSummary, StatusResult
 from mdconnector.renewal import InstalledCertificate, State
 from tests.standings import ALL, EC, FAILING, NOW, REFUSED, RSA, STAGED, UNREADABLE, standing
@@ -167,3 +175,89 @@ def test_ten_thousand_bad_domains_are_not_ten_thousand_lines() -> None:
     lines = render_check(StatusResult(many, NOW)).splitlines()
     assert len(lines) == 1 + SHOWN_DOMAINS + 1
     assert lines[-1].startswith("and 7 more")
+
+
+# --- every word ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("domain", "reasons"),
+    [
+        (standing(left=9), ("rsa2048 expires 2026-06-10 12:00 UTC",)),
+        (standing(left=0), ("rsa2048 expired 2026-06-01 12:00 UTC",)),
+        (
+            damaged(),
+            ("rsa2048 cannot be used: pubcert.pem does not belong to privkey.pem",),
+        ),
+        (
+            failing(left=2.99, since=MOMENT),
+            (
+                "failing with under a third of MDWarnWindow left",
+                "rsa2048 expires 2026-06-04 11:45 UTC",
+            ),
+        ),
+        (failing(left=0, since=MOMENT), ("rsa2048 expired 2026-06-01 12:00 UTC",)),
+        (
+            failing(left=30, since=DAY),
+            (f"failing since 2026-05-31 12:00 UTC: {REFUSED.detail}",),
+        ),
+        (
+            standing(state=State.FAILING, errors=1, failing_since=NOW - DAY),
+            ("failing since 2026-05-31 12:00 UTC",),
+        ),
+        (pending(DAY), ("the CA is at work on an order since 2026-05-31 12:00 UTC",)),
+        (staged(DAY), ("staged since 2026-05-31 12:00 UTC and not live",)),
+        (standing(state=State.ERROR, detail="a.conf:3: no"), ("a.conf:3: no",)),
+        (standing(state=State.ERROR), ()),
+        (standing(state=State.VALID, detail="as it should be"), ()),
+        (UNREADABLE, ("not readable by uid 1000; try sudo",)),
+    ],
+)
+def test_the_reasons_of_a_domain_in_full(domain: DomainStatus, reasons: tuple[str, ...]) -> None:
+    assert judge(domain, NOW).reasons == reasons
+
+
+def check_of(*domains: DomainStatus) -> list[str]:
+    return [
+        line.partition("|")[0] for line in render_check(StatusResult(domains, NOW)).splitlines()
+    ]
+
+
+def test_the_line_of_a_domain_tells_all_reasons() -> None:
+    first = "a.example: failing with under a third of MDWarnWindow left"
+    assert check_of(failing(left=2.99, since=MOMENT)) == [
+        f"MDCONNECTOR CRITICAL - 1 critical of 1 managed domain; {first}",
+        f"CRITICAL {first}; rsa2048 expires 2026-06-04 11:45 UTC",
+    ]
+
+
+def test_a_domain_of_which_nothing_more_is_known_is_named_alone() -> None:
+    unknown = standing(state=State.UNKNOWN, left=None)
+    assert check_of(unknown) == [
+        "MDCONNECTOR UNKNOWN - 1 unknown of 1 managed domain; a.example:",
+        "UNKNOWN a.example: ",
+    ]
+
+
+def test_without_a_certificate_nothing_is_the_first_to_expire() -> None:
+    static = standing(state=State.MISSING, left=None, is_renewed=False)
+    assert render_check(StatusResult((static,), NOW)) == (
+        "MDCONNECTOR OK - 1 managed domain"
+        "|domains=1;;;0 ok=1;;;0 warning=0;;;0 critical=0;;;0 unknown=0;;;0\n"
+    )
+
+
+def test_a_check_that_could_not_be_made_is_one_line() -> None:
+    assert unknown_line("Apache's configuration | cannot be read") == (
+        "MDCONNECTOR UNKNOWN - Apache's configuration / cannot be read\n"
+    )
+    assert len(unknown_line("x" * 2000)) < 1100
+
+
+def test_as_many_domains_as_are_shown_need_no_more_line() -> None:
+    many = [standing(f"{n}.example", State.EXPIRED, left=-1) for n in range(SHOWN_DOMAINS)]
+    lines = check_of(*many)
+    assert lines[-1].startswith("CRITICAL 99.example: ")
+    assert check_of(*many, standing("z.example", State.EXPIRED, left=-1))[-1] == (
+        "and 1 more; see 'mdconnector status'"
+    )

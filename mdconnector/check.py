@@ -143,7 +143,7 @@ def _summary(
         return f"{head}{total}{_next_end([domain for domain, _ in verdicts], now)}"
     told = [f"{counts[one]} {one.name.lower()}" for one in _BY_WEIGHT[:3] if counts[one]]
     domain, verdict = next(one for one in verdicts if one[1].level is level)
-    first = _plain(f"{domain.name}: {verdict.reasons[0] if verdict.reasons else ''}")
+    first = _plain(f"{domain.name}: {verdict.reasons[0]}")
     return f"{head}{', '.join(told)} of {total}; {first}"
 
 

@@ -196,7 +196,7 @@ def _skip_foreign_text(closing_tag: str) -> Action:
         while (line := file.stream.next_physical_line()) is not None:
             if lower_ascii(line.lstrip()).startswith(closing_tag):
                 return
-        run.report_unclosed(file, closing_tag[2:], begin)
+        run.report_unclosed(file, closing_tag[2:].removesuffix(">"), begin)
 
     return skip
 

@@ -648,3 +648,106 @@ def test_any_bytes_are_read_to_their_end(content: bytes) -> None:
     """Whatever bytes a file holds."""
     evaluation = read(content.decode("utf-8", "surrogateescape"))
     assert all(each.at.line <= content.count(b"\n") + 2 for each in evaluation.directives)
+
+
+# every word of a complaint
+
+_QUOTES = "put quotes around a value with blanks, and a comment on a line of its own"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "code", "message", "hint"),
+    [
+        ("Define", 1, "bad-arguments", "Define takes 1 to 2 arguments", _QUOTES),
+        ("Define a b c", 1, "bad-arguments", "Define takes 1 to 2 arguments", _QUOTES),
+        ("UnDefine", 1, "bad-arguments", "UnDefine takes 1 argument", _QUOTES),
+        ("LoadModule a", 1, "bad-arguments", "LoadModule takes 2 arguments", _QUOTES),
+        ("LoadModule a b c", 1, "bad-arguments", "LoadModule takes 2 arguments", _QUOTES),
+        ("ServerRoot", 1, "bad-arguments", "ServerRoot takes 1 argument", _QUOTES),
+        (
+            "DefaultRuntimeDir a b",
+            1,
+            "bad-arguments",
+            "DefaultRuntimeDir takes 1 argument",
+            _QUOTES,
+        ),
+        (
+            "Define PASSWORD:hunter2",
+            1,
+            "bad-define",
+            "the name 'PASSWORD:...' contains ':'",
+            "choose another name",
+        ),
+        (
+            "UnDefine a:b",
+            1,
+            "bad-define",
+            "the name 'a:...' contains ':'",
+            "choose another name",
+        ),
+        (
+            "A\nServerRoot none",
+            2,
+            "bad-server-root",
+            f"none is no folder; paths are still taken from {ROOT}",
+            "name the folder that relative paths begin at",
+        ),
+        ("A\nError No way", 2, "error-directive", "Error No way", "httpd ends at this line"),
+        (
+            "A\n<Perl>\nx\n<Perl>",
+            2,
+            "unclosed-section",
+            f"<perl> is not closed in {MAIN}",
+            "add </perl> on a line of its own",
+        ),
+    ],
+)
+def test_a_line_that_httpd_refuses_is_told_in_full(
+    text: str, line: int, code: str, message: str, hint: str
+) -> None:
+    """What, where, and what to do."""
+    (finding,) = read(text, modules=STATIC_MODULES | {"perl_module"}).findings
+    assert (finding.code, finding.severity) == (code, Severity.ERROR)
+    assert (finding.at, finding.message, finding.hint) == (f"{MAIN}:{line}", message, hint)
+
+
+def test_a_name_that_cannot_be_defined_is_not() -> None:
+    """Nothing is defined by a line that httpd ends at."""
+    assert read("Define a:b c").defines == {}
+
+
+def test_a_symbol_that_is_undefined_again_is_unknown() -> None:
+    """For conditions and in what is told."""
+    evaluation = read("Define A 1\nDefine B 2\nUnDefine A\n<IfDefine A>\nX\n</IfDefine>")
+    assert outline(evaluation.directives) == []
+    assert evaluation.defines == {"B": "2"}
+
+
+def test_the_file_of_a_module_is_absolute_and_the_first_counts() -> None:
+    """Later lines for a module that is loaded do nothing."""
+    long = "x" * 5000
+    text = f"LoadModule a modules/a.so\nLoadModule b /b.so\nLoadModule a c.so\nLoadModule d {long}"
+    assert read(text).module_files == {"a": f"{ROOT}/modules/a.so", "b": "/b.so", "d": long}
+
+
+def test_a_relative_server_root_is_one_below_the_root_of_the_machine() -> None:
+    """As httpd takes it."""
+    evaluation = read(f"ServerRoot {ROOT[1:]}/x", folders=("x",))
+    assert (evaluation.server_root, evaluation.findings) == (f"{ROOT}/x", ())
+
+
+def test_an_error_line_stays_in_the_tree() -> None:
+    """So that it can be shown where Apache ends."""
+    assert outline(read("<A>\nError no\n</A>").directives) == [["A", "Error no"]]
+
+
+def test_what_multiplies_is_told_by_the_file_that_was_read_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The main file is to blame as a whole."""
+    monkeypatch.setattr("mdconnector.httpd.reading.MAX_FILES", 4)
+    files = {"x": "A\n", "y": "B\n"}
+    finding = read("Include x\nInclude x\nInclude x\nInclude y\n", files=files).findings[-1]
+    assert (finding.code, finding.at) == ("too-much", MAIN)
+    assert finding.message == f"files include one another too often: {ROOT}/y"
+    assert finding.hint == "end the repetition"

@@ -4,8 +4,10 @@
 
 Rules: a mutant is tried in a forked child by those tests of the mirroring files that run its lines,
 quick ones before slow ones; the first that fails ends it. Tests that need another program stay out.
-What no test runs counts as survived. A mutant that changes nothing that anybody
-could see is listed, with the reason, in tests/equivalent_mutants.txt, and is not counted.
+A function within a function may have been made when its module was imported: it is changed where
+it lives. What no test runs may have been run by the import, so it is tried again with the module
+imported anew; it counts as survived if nothing fails then. A mutant that changes nothing that
+anybody could see is listed, with the reason, in tests/equivalent_mutants.txt, and is not counted.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import sys
 import time
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -64,13 +66,13 @@ class Known:
         found = {
             one for line in mutant.statement for one in self.runs.get((str(mutant.path), line), ())
         }
-        if mutant.function is None:
-            found = self._of_module(mutant)
         return self._affordable(found, mutant)
 
-    def _of_module(self, mutant: Mutant) -> set[str]:
+    def tests_of_module(self, mutant: Mutant) -> list[str]:
+        """Return the tests to try on a mutant of what is run by the import, in their order."""
         path = str(mutant.path)
-        return {one for (file, _), tests in self.runs.items() if file == path for one in tests}
+        found = {one for (file, _), tests in self.runs.items() if file == path for one in tests}
+        return self._affordable(found, mutant)
 
     def _affordable(self, found: Iterable[str], mutant: Mutant) -> list[str]:
         mirror = f"{mirror_of(mutant.module)}::"
@@ -169,15 +171,24 @@ def _functions() -> dict[tuple[str, str, int], list[FunctionType]]:
 
 
 def _install(mutant: Mutant, functions: dict[tuple[str, str, int], list[FunctionType]]) -> None:
+    """Give the changed code to the function, and to those within it that live already."""
     assert mutant.function is not None
-    key = (str(CLONE / mutant.path), *mutant.function)
+    file = str(CLONE / mutant.path)
     compiled = compile_mutant(mutant)
     assert isinstance(compiled, CodeType)
-    (code,) = [one for one in _codes(compiled) if (one.co_qualname, one.co_firstlineno) == key[1:]]
-    if not functions[key]:
-        raise LookupError(f"no function {key}")
-    for function in functions[key]:
-        function.__code__ = code.replace(co_filename=key[0])
+    (outermost,) = [one for one in _codes(compiled) if _key(one) == mutant.function]
+    if not functions[file, *mutant.function]:
+        raise LookupError(f"no function {file} {mutant.function}")
+    codes = (outermost, *_codes(outermost))
+    unique = Counter(map(_key, codes))
+    for code in codes:
+        if unique[_key(code)] == 1:
+            for function in functions[file, *_key(code)]:
+                function.__code__ = code.replace(co_filename=file)
+
+
+def _key(code: CodeType) -> tuple[str, int]:
+    return code.co_qualname, code.co_firstlineno
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -225,7 +236,7 @@ class _Failures:
 
 def try_as_import(mutant: Mutant, known: Known) -> str:
     """Try a mutant of what is run when the module is imported."""
-    tests = known.tests_for(mutant)
+    tests = known.tests_of_module(mutant)
     if not tests:
         return UNTESTED
     sys.meta_path.insert(0, _MutantFinder(mutant))
@@ -391,18 +402,20 @@ def _name(mutant: Mutant) -> str:
     return f"{mutant.change} | {mutant.source}"
 
 
-def report(results: Sequence[tuple[Mutant, str]], modules: Sequence[str]) -> float:
+def report(results: Mapping[Mutant, str], modules: Sequence[str]) -> float:
     """Print the table; return the score of all modules in percent."""
     print(
         f"\n{'module':<32}{'mutants':>9}{'killed':>9}{'survived':>10}{'untested':>10}{'score':>9}"
     )
     for module in (*modules, "all"):
-        counts = Counter(outcome for mutant, outcome in results if module in ("all", mutant.module))
+        counts = Counter(
+            outcome for mutant, outcome in results.items() if module in ("all", mutant.module)
+        )
         print(
             f"{module:<32}{counts.total():>9}{counts[KILLED]:>9}{counts[SURVIVED]:>10}"
             f"{counts[UNTESTED]:>10}{_score(counts):>8.1f}%"
         )
-    return _score(Counter(outcome for _, outcome in results))
+    return _score(Counter(results.values()))
 
 
 def _score(counts: Counter[str]) -> float:
@@ -432,7 +445,7 @@ def main() -> int:
         else f"at most {options.sample} a module, seed {options.seed}"
     )
     print(f"{len(mutants)} mutants of {len(modules)} modules ({drawn})", flush=True)
-    results: list[tuple[Mutant, str]] = []
+    results: dict[Mutant, str] = {}
 
     def hear(told: object) -> None:
         match told:
@@ -442,7 +455,7 @@ def main() -> int:
                 )
                 print("".join(f"  {one}\n" for one in sorted(failed)), end="", flush=True)
             case (Mutant() as mutant, str(outcome)):
-                results.append((mutant, outcome))
+                results[mutant] = outcome
                 if outcome != KILLED:
                     print(f"{outcome}: {mutant}", flush=True)
                 if len(results) % 100 == 0:
@@ -453,7 +466,7 @@ def main() -> int:
     if known is None:
         print("the tests could not be run")
         return 1
-    at_import = [one for one in mutants if one.function is None]
+    at_import = [one for one in mutants if results.get(one, UNTESTED) == UNTESTED]
     try_all(at_import, lambda one: try_as_import(one, known), options.jobs, hear)
     if len(results) != len(mutants):
         print(f"only {len(results)} of {len(mutants)} could be tried")

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from mdconnector.httpd.lexer import (
     FIRST_BUFFER_BYTES,
+    LONG_LINE,
+    MAX_LINE_BYTES,
     LineSource,
     LineStream,
     LineTooLongError,
@@ -40,6 +42,7 @@ from mdconnector.httpd.lexer import (
         ("a\\", [(1, "a\\")]),
         ("a\\\n", [(2, "a")]),
         ("\\\n", []),
+        ("a\\\nb\\\n", [(3, "ab")]),
         ("# a\\\nb\nc\n", [(3, "c")]),
         ("a \\\n# b\n", [(2, "a # b")]),
         ("  # a\nb # c\n", [(2, "b # c")]),
@@ -67,12 +70,52 @@ def test_last_line_that_fills_the_first_buffer_is_lost_without_line_end() -> Non
     assert list(logical_lines(f"{line}\n")) == [(1, line)]
     assert list(logical_lines(f"{line}a")) == [(1, f"{line}a")]
     assert list(logical_lines(f"{line}\n{line}")) == [(1, line), (2, line)]
+    wide = "\xe9" * (FIRST_BUFFER_BYTES // 2)
+    assert list(logical_lines(wide)) == []
+    assert list(logical_lines("\xe9" * FIRST_BUFFER_BYTES)) != []
+    assert list(logical_lines(f"{line[:100]}\\\n{line[100:]}")) == []
 
 
 def test_line_past_sixteen_mebibytes_is_too_long() -> None:
     """It ends the file for httpd."""
     with pytest.raises(LineTooLongError):
         list(logical_lines("a\n" + "b" * 16 * 1024 * 1024 + "\nc\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "b" * MAX_LINE_BYTES + "\nc\n",
+        "a\n" + "\U0001f600" * LONG_LINE + "\nc\n",
+    ],
+    ids=["the first line", "as few characters as can be"],
+)
+def test_each_line_past_sixteen_mebibytes_is_too_long(text: str) -> None:
+    """Bytes count, wherever the line stands."""
+    with pytest.raises(LineTooLongError):
+        list(logical_lines(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("123456789\n", False),
+        ("12345678\n", True),
+        ("123456789", True),
+        ("1234567890", False),
+        ("1234\\\n5678\n", True),
+        ("1234\\\n56789\n", False),
+        ("1\\\r\n2\\\n3\\\n4\\\n5678\n", True),
+    ],
+)
+def test_a_joined_line_is_as_long_as_its_parts_and_its_end(text: str, *, fits: bool) -> None:
+    """What joins the lines does not count."""
+    stream = LineStream(LineSource.of_text("f", text))
+    if fits:
+        assert stream.next_joined_line(limit=10, from_macro=False) in {"12345678", "123456789"}
+    else:
+        with pytest.raises(LineTooLongError):
+            stream.next_joined_line(limit=10, from_macro=False)
 
 
 def test_macro_text_is_read_before_the_file_goes_on() -> None:
@@ -100,6 +143,20 @@ def test_macro_text_that_ends_in_a_backslash_continues_in_the_file() -> None:
     stream.splice(LineSource("m", ["x\\"]))
     assert stream.next_line() == "x  b"
     assert (stream.source.name, stream.source.index) == ("f", 2)
+
+
+def test_what_macro_text_begins_is_kept_though_the_last_line_is_lost() -> None:
+    """The parts before it are a line."""
+    stream = LineStream(LineSource.of_text("f", "a\nb"))
+    stream.next_line()
+    stream.splice(LineSource("m", ["x\\", "y\\"]))
+    assert [stream.next_line(), stream.lost_line] == ["xy", 2]
+
+
+def test_physical_lines_end_with_the_file() -> None:
+    """There is nothing behind the last one."""
+    stream = LineStream(LineSource.of_text("f", "a\\\n b"))
+    assert [stream.next_physical_line() for _ in range(3)] == ["a\\", " b", None]
 
 
 @pytest.mark.parametrize(

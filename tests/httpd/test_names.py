@@ -38,6 +38,7 @@ NO_NAME = ("it is not a DNS name", "use letters, digits and hyphens between dots
         ),
         ("*.*.example", STAR),
         ("a.*.example", STAR),
+        ("*.org", NO_NAME),
         ("localhost", SINGLE),
         ("localhost.", SINGLE),
         ("-a.example", NO_NAME),

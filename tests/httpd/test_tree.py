@@ -50,10 +50,13 @@ def test_section_is_shown_with_what_is_in_it() -> None:
 
 def test_what_is_nested_too_deeply_is_left_out_with_a_word() -> None:
     depth = MAX_DEPTH + 5
-    text = "<Location /a>\n" * depth + "Require all denied\n" + "</Location>\n" * depth
+    within = "<Location /b>\n</Location>\nRequire all denied\n"
+    opened, closed = "<Location /a>\n", f"{within}</Location>\n"
+    text = opened * depth + closed * depth
     entries, levels = shown(text), 0
     while entries[0].children:
         entries, levels = entries[0].children, levels + 1
+        assert len(entries) == (1 if levels > MAX_DEPTH else 3)
     (last,) = entries
     assert MAX_DEPTH == 100
     assert levels == MAX_DEPTH + 1

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mdconnector.httpd.vhost_names import matches_vhost, pattern_expression
 from mdconnector.httpd.vhosts import parse_address
-from mdconnector.managed_domain import Address, VirtualHost
+from mdconnector.managed_domain import Address, SourceLine, VirtualHost
 from tests.httpd.trees import MAIN, servers
 
 
@@ -299,3 +299,151 @@ def test_names_of_a_vhost(name: str, *, is_its: bool) -> None:
         address="host.example.org:443",
     )
     assert matches_vhost(vhost, name) is is_its
+
+
+def test_vhosts_within_a_section_of_mod_md_are_vhosts() -> None:
+    found = servers(
+        "<MDomain a.org>\nMDMember b.org\n<VirtualHost *:443>\nServerName x.org\n</VirtualHost>\n"
+        "</MDomain>\n<VirtualHost *:80>\nServerName y.org\n</VirtualHost>"
+    )
+    assert [vhost.server_name for vhost in found.vhosts] == ["x.org", "y.org"]
+
+
+@pytest.mark.parametrize(
+    ("main", "address", "ports", "port"),
+    [
+        ("", "192.0.2.1", [None], 0),
+        ("ServerName main.org", "192.0.2.1", [None], 0),
+        ("ServerName main.org:8080", "192.0.2.1", [8080], 8080),
+        ("ServerName main.org:8080", "192.0.2.1:*", [None], 8080),
+        ("ServerName main.org:8080", "192.0.2.1:81 [::1]", [81, 8080], 81),
+    ],
+)
+def test_an_address_without_a_port_has_the_main_server_s(
+    main: str, address: str, ports: list[int | None], port: int
+) -> None:
+    vhost = vhost_of("", address=address, before=main)
+    assert [one.port for one in vhost.addresses] == ports
+    assert vhost.port == port
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("*:1", 1),
+        ("*:65535", 65535),
+        ("*:00443", 443),
+        ("*:65536", None),
+        ("*:0", None),
+        ("*:000443", None),
+        ("*:\u0664\u0664\u0663", None),
+    ],
+)
+def test_a_port_is_a_number_up_to_65535_in_five_digits(text: str, port: int | None) -> None:
+    assert parse_address(text) == (Address("*", port) if port else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ssl", "port"),
+    [
+        ("ServerName main.org:8443\nSSLEngine on", True, 8443),
+        ("ServerName main.org\nSSLEngine Optional", True, 0),
+        ("SSLEngine off", False, 0),
+        ("Timeout 5", False, 0),
+    ],
+)
+def test_the_main_server_is_a_vhost_without_an_address(text: str, is_ssl: bool, port: int) -> None:
+    base = servers(text).base
+    assert base.server_name == ("main.org" if "main" in text else "")
+    assert (base.ssl, base.port, base.addresses, base.aliases) == (is_ssl, port, (), ())
+    assert (base.is_base, base.declared_at) == (True, SourceLine(MAIN, 0))
+
+
+@pytest.mark.parametrize(
+    ("main", "own", "on"),
+    [
+        ("", "", False),
+        ("", "Protocol HTTPS", True),
+        ("Protocol https", "", True),
+        ("Protocol https", "Protocol http", False),
+        ("Protocol http", "Protocol https", True),
+    ],
+)
+def test_the_protocol_of_a_vhost_or_of_the_main_server_makes_it_ssl(
+    main: str, own: str, *, on: bool
+) -> None:
+    assert vhost_of(f"{CERTIFICATE}\n{own}", address="*:8443", before=main).ssl is on
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("/srv/a", "/srv/a"),
+        ("/srv//a", "/srv/a"),
+        ("/srv/./a", "/srv/a"),
+        ("/srv/b/../a", "/srv/a"),
+        ("a", "/etc/apache2/a"),
+    ],
+)
+def test_a_path_is_absolute_and_as_short_as_can_be(written: str, path: str) -> None:
+    assert vhost_of(f"DocumentRoot {written}").document_root == path
+
+
+def test_what_stands_behind_protocol_and_options_of_listen_is_not_looked_at() -> None:
+    (listen,) = servers("Listen 81 options=a options=b https").listens
+    assert listen.protocol == "http"
+
+
+IN_VHOST = "<VirtualHost *:443>\n{}\n</VirtualHost>"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (
+            "<VirtualHost 8443>\n</VirtualHost>",
+            "'8443' is not an address for <VirtualHost>",
+            "write *:443, 192.0.2.1:443 or [2001:db8::1]:443, with blanks between several",
+        ),
+        (
+            "<VirtualHost>\n</VirtualHost>",
+            "<VirtualHost> names no address",
+            "write <VirtualHost *:443>",
+        ),
+        (
+            "Listen somewhere https",
+            "'somewhere https' is not an address to listen on",
+            "write Listen 443 or Listen 192.0.2.1:443",
+        ),
+        (
+            "ServerAdmin a@example.org # me",
+            "ServerAdmin takes one argument, not 3",
+            "put a comment on a line of its own, and quotes around a value with blanks",
+        ),
+        (
+            'DocumentRoot ""',
+            "DocumentRoot takes one argument, not 0",
+            "put a comment on a line of its own, and quotes around a value with blanks",
+        ),
+        (
+            IN_VHOST.format("ServerAlias a.org # was b.org"),
+            "a '#' within a line begins no comment: its words became names, # was b.org",
+            "put the comment on a line of its own",
+        ),
+        (
+            IN_VHOST.format("ServerName a?.org"),
+            "'a?.org' is not a name for ServerName",
+            "ServerName takes one name; patterns belong in ServerAlias",
+        ),
+        (
+            IN_VHOST.format("SSLEngine Yes"),
+            "'Yes' is not a value for SSLEngine",
+            "write SSLEngine on",
+        ),
+    ],
+)
+def test_what_cannot_be_understood_is_told_with_its_cure(
+    text: str, message: str, hint: str
+) -> None:
+    (finding,) = servers(text).findings
+    assert (finding.message, finding.hint) == (message, hint)

@@ -12,7 +12,14 @@ import pytest
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import ErrorClass
 from mdconnector.keys import KeySpec
-from mdconnector.managed_domain import ManagedDomain, SourceLine, Window
+from mdconnector.managed_domain import (
+    Finding,
+    ManagedDomain,
+    Severity,
+    SourceLine,
+    VirtualHost,
+    Window,
+)
 from mdconnector.renewal import (
     AccountHold,
     Attempt,
@@ -24,6 +31,7 @@ from mdconnector.renewal import (
     Reason,
     Staged,
     StagedSet,
+    State,
     after_failure,
     assess,
     ca_for,
@@ -31,13 +39,18 @@ from mdconnector.renewal import (
     digest_of,
     due_reasons,
     heed,
+    is_as_wished,
     is_comfortable,
     is_expiring,
+    is_open_to_suggestions,
     is_to_be_asked_about,
     is_urgent,
     needs_enrolling,
     next_try,
+    renewal_time,
     serves_until,
+    state_of,
+    unheeded,
 )
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -538,3 +551,252 @@ def test_waiting_without_a_certificate_is_comfortable_for_seven_days() -> None:
     nothing = (installed(),)
     assert is_comfortable(DOMAIN, nothing, waiting_since=NOW - 6 * DAY, now=NOW)
     assert not is_comfortable(DOMAIN, nothing, waiting_since=NOW - 7 * DAY, now=NOW)
+
+
+# --- on the second -------------------------------------------------------------------------------
+
+
+def domain_with(**more: Any) -> ManagedDomain:
+    given: dict[str, Any] = {
+        "name": DOMAIN.name,
+        "names": DOMAIN.names,
+        "declared_at": DOMAIN.declared_at,
+        "configured_key_specs": (RSA,),
+    }
+    return ManagedDomain(**(given | more))
+
+
+def live_with(value: CertificateFacts | None = None, **more: Any) -> InstalledCertificate:
+    return InstalledCertificate(RSA, value, **more)
+
+
+@pytest.mark.parametrize(
+    "staged", [facts(age_days=90), facts(age_days=60, life_days=90)], ids=["ended", "in its window"]
+)
+def test_a_staged_set_is_due_on_the_second(staged: CertificateFacts) -> None:
+    domain = domain_with(renew_window=Window.parse("30d"))
+    waiting = StagedSet(NOW, (staged,), is_ours=True)
+    assert isinstance(decide(installed(), staged=waiting, domain=domain), Due)
+    before = NOW - timedelta(seconds=1)
+    if staged.not_after > NOW:
+        assert isinstance(decide(installed(), staged=waiting, domain=domain, now=before), Staged)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "is_believed"),
+    [(timedelta(hours=1), True), (timedelta(hours=1, seconds=1), False)],
+)
+def test_an_error_that_was_noted_more_than_an_hour_ahead_holds_nothing_back(
+    ahead: timedelta, *, is_believed: bool
+) -> None:
+    error = LastError("connection", "no answer", None, NOW + ahead)
+    attempt = Attempt(errors=1, next_try=NOW + 9 * DAY, digest=digest_of(DOMAIN), last_error=error)
+    expected = BackingOff if is_believed else Due
+    assert isinstance(decide(installed(), attempt=attempt), expected)
+    held = assess(
+        DOMAIN,
+        live=(installed(),),
+        staged=None,
+        attempt=Attempt(),
+        now=NOW,
+        hold=AccountHold(NOW + DAY, error),
+    )
+    assert isinstance(held, expected)
+
+
+def test_of_two_reasons_to_wait_the_later_one_counts() -> None:
+    own = LastError("connection", "no answer", None, NOW)
+    for hours, error in ((23, HOLD.error), (25, own)):
+        until = NOW + timedelta(hours=hours)
+        attempt = Attempt(errors=1, next_try=until, digest=digest_of(DOMAIN), last_error=own)
+        decision = assess(
+            DOMAIN, live=(installed(),), staged=None, attempt=attempt, now=NOW, hold=HOLD
+        )
+        assert decision == BackingOff((Reason.MISSING,), max(until, HOLD.until), error)
+
+
+@pytest.mark.parametrize(("left", "serves"), [(1, True), (0, False)])
+def test_a_certificate_serves_to_its_last_second(left: int, *, serves: bool) -> None:
+    ends = facts().not_after
+    found = serves_until(DOMAIN, (installed(facts()),), ends - timedelta(seconds=left))
+    assert found == (ends if serves else None)
+
+
+def test_a_set_serves_until_the_first_of_it_ends() -> None:
+    both = (installed(facts(life_days=50)), installed(facts()))
+    assert serves_until(DOMAIN, both, NOW) == facts(life_days=50).not_after
+    assert serves_until(DOMAIN, (), NOW) is None
+
+
+def test_windows_open_on_the_second() -> None:
+    domain = domain_with(renew_window=Window.parse("40d"), warn_window=Window.parse("20d"))
+    live, ends, second = (installed(facts()),), facts().not_after, timedelta(seconds=1)
+    assert is_expiring(domain, live, ends - 20 * DAY)
+    assert not is_expiring(domain, live, ends - 20 * DAY - second)
+    assert is_urgent(domain, live, ends - 10 * DAY) is True
+    assert is_urgent(domain, live, ends - 10 * DAY - second) is False
+
+
+def test_a_domain_that_warns_need_not_wait_in_comfort() -> None:
+    live = (installed(facts(age_days=89)),)
+    assert is_comfortable(DOMAIN, live, waiting_since=None, now=NOW) is False
+    assert is_comfortable(DOMAIN, (installed(),), waiting_since=None, now=NOW) is True
+
+
+def test_failing_since_is_when_the_first_of_a_row_failed() -> None:
+    first = fail(Attempt(), NOW)
+    again = fail(first, NOW + DAY)
+    assert (first.failing_since, again.failing_since) == (NOW, NOW)
+    assert (first.errors, again.errors) == (1, 2)
+
+
+@pytest.mark.parametrize("minutes", [0, -1])
+def test_a_certificate_of_ten_days_is_asked_about_from_a_tenth_of_its_life_on(minutes: int) -> None:
+    young = CertificateFacts(
+        "rsa2048",
+        DOMAIN.names,
+        NOW - timedelta(days=0.9),
+        NOW + timedelta(days=8.1),
+        1,
+        "00",
+        "Test CA",
+        must_staple=False,
+        public_key=b"",
+        ari_id="a.b",
+    )
+    now = NOW + timedelta(minutes=minutes)
+    assert is_to_be_asked_about(young, None, now) is (minutes == 0)
+
+
+# --- what the CA made otherwise ------------------------------------------------------------------
+
+LEFT_OUT = "the CA has left out must-staple against MDMustStaple"
+PUT_IN = "the CA has put in must-staple against MDMustStaple"
+AS_LONG = "MDRenewWindow 30d is as long as it lives, so 33% is taken"
+
+
+@pytest.mark.parametrize(
+    ("asked", "live", "notes"),
+    [
+        (True, [live_with(facts(), must_staple_is_settled=True)], LEFT_OUT),
+        (False, [live_with(facts(must_staple=True), must_staple_is_settled=True)], PUT_IN),
+        (True, [live_with(facts(must_staple=True), must_staple_is_settled=True)], ""),
+        (True, [live_with(facts())], ""),
+        (False, [live_with(facts(), window_is_settled=True)], AS_LONG),
+        (False, [live_with(window_is_settled=True)], ""),
+        (True, [live_with(must_staple_is_settled=True)], ""),
+        (
+            True,
+            [live_with(facts(), must_staple_is_settled=True, window_is_settled=True)] * 2,
+            f"{LEFT_OUT}; {AS_LONG}",
+        ),
+        (False, [], ""),
+    ],
+)
+def test_what_the_ca_has_not_heeded_is_told_once(
+    asked: bool, live: list[InstalledCertificate], notes: str
+) -> None:
+    domain = domain_with(must_staple=asked, renew_window=Window.parse("30d"))
+    assert unheeded(domain, live) == notes
+
+
+def test_new_certificates_are_as_wished_where_all_of_them_are() -> None:
+    domain = domain_with(must_staple=True)
+    with_it, without = facts(must_staple=True), facts()
+    assert is_as_wished(domain, [with_it, with_it]) is True
+    assert is_as_wished(domain, [with_it, without]) is False
+    assert is_as_wished(DOMAIN, [without]) is True
+
+
+def test_nothing_that_is_not_there_has_a_time_of_renewal() -> None:
+    with pytest.raises(ValueError, match=r"^there is no certificate to renew$"):
+        renewal_time(DOMAIN, installed())
+
+
+# --- whose word counts ---------------------------------------------------------------------------
+
+VHOST = VirtualHost("shop.example.org", (), (), True, SourceLine("shop.conf", 1))
+FAULT = Finding("bad-keys", Severity.ERROR, "shop.conf:1", "no", "mend it")
+
+
+@pytest.mark.parametrize(
+    ("more", "is_open"),
+    [
+        ({}, True),
+        ({"renewed_by": "mod_md"}, True),
+        ({"ari_renewals": False}, False),
+        ({"vhosts": ()}, False),
+        ({"renewed_by": None}, False),
+        ({"static_pairs": (("/c", "/k"),)}, False),
+        ({"faults": (FAULT,)}, False),
+    ],
+    ids=["ours", "mod_md's", "switched off", "unused", "nobody's", "static", "at fault"],
+)
+def test_the_ca_s_word_counts_for_what_is_used_and_renewed(
+    more: dict[str, Any], *, is_open: bool
+) -> None:
+    assert is_open_to_suggestions(domain_with(**({"vhosts": (VHOST,)} | more))) is is_open
+
+
+# --- one word for a domain -----------------------------------------------------------------------
+
+STAGED_DECISION = Staged(NOW, (facts(),))
+
+
+@pytest.mark.parametrize(
+    ("state", "given"),
+    [
+        (State.VALID, {}),
+        (State.ERROR, {"faults": (FAULT,)}),
+        (State.ERROR, {"live": [live_with(fault="torn")]}),
+        (State.EXPIRED, {"live": [live_with(facts(age_days=90)), live_with()]}),
+        (State.MISSING, {"live": [live_with(facts()), live_with()], "errors": 1}),
+        (State.FAILING, {"errors": 1, "is_pending": True}),
+        (State.PENDING, {"is_pending": True, "decision": STAGED_DECISION}),
+        (State.STAGED, {"decision": STAGED_DECISION, "live": [live_with(facts(age_days=82))]}),
+        (State.EXPIRING, {"live": [live_with(facts(age_days=82))]}),
+        (State.DUE, {"live": [live_with(facts(age_days=61))], "vhosts": ()}),
+        (State.UNUSED, {"vhosts": ()}),
+    ],
+)
+def test_the_first_state_that_applies_is_the_domain_s(state: State, given: dict[str, Any]) -> None:
+    domain = domain_with(vhosts=given.get("vhosts", (VHOST,)), faults=given.get("faults", ()))
+    live = tuple(given.get("live", [live_with(facts())]))
+    decision = given.get("decision", Current(NOW, NOW))
+    found = state_of(
+        domain,
+        decision,
+        live=live,
+        attempt=Attempt(errors=given.get("errors", 0)),
+        is_pending=given.get("is_pending", False),
+        now=NOW,
+    )
+    assert found is state
+
+
+def test_the_words_for_reasons_and_states_are_those_of_json() -> None:
+    assert [str(one) for one in Reason] == [
+        "missing",
+        "unreadable",
+        "names",
+        "key-type",
+        "must-staple",
+        "window",
+        "expired",
+        "ari",
+        "revoked",
+        "forced",
+    ]
+    assert [str(one) for one in State] == [
+        "unknown",
+        "error",
+        "expired",
+        "missing",
+        "failing",
+        "pending",
+        "staged",
+        "expiring",
+        "due",
+        "unused",
+        "valid",
+    ]

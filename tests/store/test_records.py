@@ -17,6 +17,7 @@ from mdconnector.store.records import (
     StoredAccount,
     parse_account,
     parse_md,
+    parse_order,
     parse_store,
     render_account,
     render_finished_job,
@@ -283,3 +284,150 @@ def test_any_bytes_are_read_or_refused(text: bytes) -> None:
     for parse in (parse_md, parse_account, parse_store):
         with pytest.raises(RecordError):
             parse(text)
+
+
+# --- whole texts ---------------------------------------------------------------------------------
+
+
+def test_finished_job_is_written_as_mod_md_reads_it() -> None:
+    now = datetime(2026, 6, 1, 8, 15, 3, tzinfo=UTC)
+    text = render_finished_job(
+        "a.example",
+        now=now,
+        valid_from=now - timedelta(hours=1),
+        told={"installed": now - timedelta(days=1)},
+    )
+    when, from_when = "Mon, 01 Jun 2026 08:15:03 GMT", "Mon, 01 Jun 2026 07:15:03 GMT"
+    assert json.loads(text) == {
+        "name": "a.example",
+        "finished": True,
+        "notified": True,
+        "notified-renewed": True,
+        "last-run": when,
+        "valid-from": from_when,
+        "errors": 0,
+        "last": {"status": 0, "detail": "staged by mdconnector", "valid-from": from_when},
+        "log": {
+            "entries": [
+                {"when": when, "type": "message-renewed"},
+                {"when": when, "type": "finished"},
+                {"when": when, "type": "starting"},
+                {"when": "Sun, 31 May 2026 08:15:03 GMT", "type": "message-installed"},
+            ]
+        },
+    }
+
+
+def test_what_a_section_says_of_its_own_is_in_its_md_json() -> None:
+    values = {
+        "dns01_command": "/bin/dns é",
+        "proxy_url": "http://proxy.example:3128",
+        "ca_certificates": "/etc/ca.pem",
+        "proxy_ca_certificates": "/etc/proxy.pem",
+    }
+    keys = ("cmd-dns-01", "proxy-url", "ca-certs", "proxy-ca-certs")
+    own = ManagedDomain(
+        "b.example",
+        ("b.example",),
+        AT,
+        section_settings=frozenset(keys),
+        **values,  # type: ignore[arg-type] # all of them texts
+    )
+    written = render_md(own, ca_url=DIRECTORY, account_id=None)
+    record = json.loads(written)
+    assert {key: record[key] for key in keys} == dict(zip(keys, values.values(), strict=True))
+    assert "/bin/dns é".encode() in written, "characters are written as they are"
+    server = ManagedDomain("b.example", ("b.example",), AT, **values)  # type: ignore[arg-type] # as above
+    assert not set(keys) & json.loads(render_md(server, ca_url=DIRECTORY, account_id=None)).keys()
+
+
+def test_a_spec_for_rsa_of_the_least_size_names_it() -> None:
+    domain = ManagedDomain("b.example", ("b.example",), AT, configured_key_specs=(KeySpec("RSA"),))
+    record = json.loads(render_md(domain, ca_url=DIRECTORY, account_id=None))
+    assert record["privkey"] == {"type": "RSA", "bits": 2048}
+
+
+def test_agreement_of_an_account_is_kept() -> None:
+    agreed = StoredAccount("", "https://ca.example/acct/1", DIRECTORY, agreement="https://ca/tos")
+    assert json.loads(render_account(agreed))["agreement"] == "https://ca/tos"
+    assert parse_account(render_account(agreed)) == agreed
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        (b'{"url": "https://ca.example/o/1"}', "https://ca.example/o/1"),
+        (b'{"url": ""}', None),
+        (b"{}", None),
+    ],
+)
+def test_url_of_an_order_of_mod_md(text: bytes, url: str | None) -> None:
+    assert parse_order(text) == url
+
+
+# --- what is wrong with a file, in words ---------------------------------------------------------
+
+
+def store_of(version: object, key: object = "A" * 64) -> bytes:
+    return json.dumps({"store": {"version": version}, "key": key}).encode()
+
+
+MIGRATE = "; start Apache's mod_md once to migrate it"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (store_of("3.0"), "it names no version"),
+        (store_of(None), "it names no version"),
+        (store_of(True), "it names no version"),
+        (store_of(0), "it names no version"),
+        (store_of(3.1), "its version is 3.1, newer than 3.0"),
+        (store_of(2.9), f"its version is 2.9{MIGRATE}"),
+        (store_of(1), f"its version is 1{MIGRATE}"),
+        (store_of(0.5), f"its version is 0.5{MIGRATE}"),
+        (store_of(3, "A" * 60), "its key has not 48 bytes"),
+        (store_of(3, "A" * 62), "its key has not 48 bytes"),
+        (store_of(3, "A" * 63), "its key has not 48 bytes"),
+        (store_of(3, "A" * 65), "its key is not base64url"),
+        (store_of(3, "A" * 64 + "!!!!"), "its key is not base64url"),
+        (store_of(3, "é" * 64), "its key is not base64url"),
+        (store_of(3, ""), "its member 'key' is missing or of the wrong type"),
+        (b'{"store": []}', "its member 'store' is missing or of the wrong type"),
+        (b"{", "it is no JSON"),
+        (b"[" * 100_000, "it is no JSON"),
+        (b"[]", "it is no JSON object"),
+    ],
+)
+def test_a_store_that_cannot_be_used_says_why(text: bytes, message: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        parse_store(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"name": "a", "privkey": 5}', "its member 'privkey' is of the wrong type"),
+        (
+            b'{"name": "a", "privkey": {"type": "DSA"}}',
+            "its member 'privkey' names an unknown kind of key",
+        ),
+        (
+            b'{"name": "a", "privkey": {"type": "EC", "curve": ""}}',
+            "its member 'curve' is missing or of the wrong type",
+        ),
+        (b'{"name": ""}', "its member 'name' is missing or of the wrong type"),
+    ],
+)
+def test_an_md_json_that_cannot_be_read_says_why(text: bytes, message: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        parse_md(text)
+    assert str(caught.value) == message
+
+
+def test_contacts_of_an_account_are_texts() -> None:
+    with pytest.raises(RecordError) as caught:
+        parse_account(b'{"url": "u", "ca-url": "c", "contact": ["mailto:a@b", 5]}')
+    assert str(caught.value) == "its member 'contact' is of the wrong type"
+    assert parse_account(b'{"url": "u", "ca-url": "c", "contact": ""}').contact == ()

@@ -69,13 +69,17 @@ class Known:
         return self._affordable(found, mutant)
 
     def tests_of_module(self, mutant: Mutant) -> list[str]:
-        """Return the tests to try on a mutant of what is run by the import, in their order."""
+        """Return the tests to try on a mutant of what is run by the import, in their order.
+
+        Those of the mirroring file are all among them: who only reads a value runs no line.
+        """
         path = str(mutant.path)
         found = {one for (file, _), tests in self.runs.items() if file == path for one in tests}
-        return self._affordable(found, mutant)
+        mirrored = {one for one in self.seconds if one.startswith(_mirror_prefix(mutant))}
+        return self._affordable(found | mirrored, mutant)
 
     def _affordable(self, found: Iterable[str], mutant: Mutant) -> list[str]:
-        mirror = f"{mirror_of(mutant.module)}::"
+        mirror = _mirror_prefix(mutant)
         usable = (one for one in found if one not in self.failed)
         ordered = sorted(
             usable, key=lambda one: (not one.startswith(mirror), self.seconds.get(one, 0.0))
@@ -350,6 +354,11 @@ def mirror_of(module: str) -> Path:
     """Return the file of tests that mirrors a module, from the top of the clone."""
     _, *folders, name = module.split(".")
     return Path("tests", *folders, f"test_{name}.py")
+
+
+def _mirror_prefix(mutant: Mutant) -> str:
+    """Return what the ids of the tests in the mirroring file begin with."""
+    return f"{mirror_of(mutant.module)}::"
 
 
 def pure_modules() -> tuple[str, ...]:

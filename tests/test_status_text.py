@@ -116,6 +116,12 @@ def test_each_issuer_is_named_once_and_not_too_long() -> None:
     assert status_cells(standing(live=(issued_by("x" * 61),)), NOW)[6] == "x" * 59 + "…"
 
 
+ALL_AT_ONCE = (
+    "one; staged since 2026-06-01 11:20 UTC; ordered 2026-06-01 07:00 UTC, the CA is still at "
+    f"work; {REFUSED.detail}; next try 2026-06-01 12:00 UTC"
+)
+
+
 @pytest.mark.parametrize(
     ("domain", "note"),
     [
@@ -135,15 +141,7 @@ def test_each_issuer_is_named_once_and_not_too_long() -> None:
                 last_error=REFUSED,
                 next_try=NOW,
             ),
-            "; ".join(
-                (
-                    "one",
-                    "staged since 2026-06-01 11:20 UTC",
-                    "ordered 2026-06-01 07:00 UTC, the CA is still at work",
-                    REFUSED.detail,
-                    "next try 2026-06-01 12:00 UTC",
-                )
-            ),
+            ALL_AT_ONCE,
         ),
     ],
 )

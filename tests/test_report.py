@@ -4,27 +4,51 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import LockedError, UsageError
-from mdconnector.managed_domain import Finding, Severity
+from mdconnector.keys import KeySpec
+from mdconnector.managed_domain import (
+    Address,
+    ExternalAccount,
+    Finding,
+    ManagedDomain,
+    RenewMode,
+    Severity,
+    SourceLine,
+    VirtualHost,
+)
 from mdconnector.outcomes import (
+    AccountAction,
+    AccountOutcome,
+    AccountRun,
     BrokenFile,
     DomainStatus,
     NotLive,
     Ordered,
     OrderOutcome,
     OrderRun,
+    Paste,
+    PendingSummary,
     Promoted,
     PromoteRun,
     PromotionOutcome,
     Reload,
+    Result,
+    RevocationOutcome,
+    RevocationRun,
+    Revoked,
     ScanResult,
     Served,
+    ServedSummary,
+    StagedSummary,
     StatusResult,
+    TreeEntry,
 )
+from mdconnector.particulars import NextStep, Particulars
 from mdconnector.renewal import LastError, Reason, State
 from mdconnector.report import (
     Style,
@@ -35,6 +59,7 @@ from mdconnector.report import (
     render_failures,
 )
 from mdconnector.result_json import render_error
+from tests.standings import ALONE, ISSUER, standing
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 QUIET = Style(quiet=True)
@@ -256,3 +281,805 @@ def test_what_is_mended_is_told_even_under_quiet() -> None:
     ):
         assert render(run, QUIET) == "b.conf: mended\n"
         assert journal_lines(run) == ("b.conf: mended",)
+
+
+# --- lines, whole --------------------------------------------------------------------------------
+
+AT = SourceLine("/etc/a.conf", 3)
+VHOST = VirtualHost(
+    "a.example",
+    (),
+    (Address("*", 443), Address("2001:db8::1", 443)),
+    True,
+    SourceLine("/v.conf", 1),
+)
+
+
+def managed(*more_names: str, **more: Any) -> ManagedDomain:
+    return ManagedDomain("a.example", ("a.example", *more_names), AT, **more)
+
+
+def scan(**more: Any) -> ScanResult:
+    given: dict[str, Any] = {
+        "domains": (),
+        "findings": (),
+        "assumptions": (),
+        "who_renews": "mdconnector alone renews",
+        "store_path": "/md",
+    }
+    return ScanResult(**(given | more))
+
+
+def lines_of(result: Result, style: Style = Style()) -> list[str]:  # noqa: B008 - frozen
+    return render(result, style).splitlines()
+
+
+def failures_of(result: Result, style: Style = Style()) -> list[str]:  # noqa: B008 - frozen
+    return render_failures(result, style).splitlines()
+
+
+HEAD = ["mdconnector alone renews", "store: /md"]
+WRONG = Finding(
+    "bad-keys", Severity.ERROR, "/etc/a.conf:3", "no such key", "write RSA", "a.example"
+)
+NOWHERE = Finding("store", Severity.INFO, None, "it is new", "nothing to do")
+WRONG_LINE = "error: /etc/a.conf:3: no such key; write RSA [bad-keys]"
+TREE = (
+    TreeEntry(
+        "VirtualHost",
+        "*:443",
+        ("*:443",),
+        SourceLine("/a.conf", 1),
+        True,
+        (
+            TreeEntry("SSLEngine", "on", ("on",), SourceLine("/a.conf", 2), False, ()),
+            TreeEntry(
+                "Use",
+                "\x1b",
+                ("\x1b",),
+                SourceLine("/m.conf", 9, (SourceLine("/a.conf", 3), SourceLine("/b.conf", 4))),
+                False,
+                (),
+            ),
+        ),
+    ),
+    TreeEntry("MDStapling", "", (), SourceLine("/a.conf", 5), False, ()),
+)
+
+
+@pytest.mark.parametrize(
+    ("result", "lines"),
+    [
+        (scan(), HEAD),
+        (
+            scan(assumptions=("md_module is loaded",), findings=(WRONG, NOWHERE), agrees=True),
+            [
+                *HEAD,
+                "assumed: md_module is loaded",
+                WRONG_LINE,
+                "info: it is new; nothing to do [store]",
+                "verified: Apache itself reads the same",
+            ],
+        ),
+        (
+            scan(
+                domains=(
+                    managed(
+                        "b.example",
+                        "c.example",
+                        vhosts=(VHOST,),
+                        ca_urls=("https://ca/dir", "https://other/dir"),
+                        configured_key_specs=(KeySpec("RSA", 3072), KeySpec("EC", curve="P-256")),
+                    ),
+                    managed(ca_urls=("https://ca/dir",)),
+                ),
+                agrees=False,
+            ),
+            [
+                *HEAD,
+                "a.example  rsa3072, p-256  https://ca/dir  (/etc/a.conf:3)",
+                "    also b.example, c.example",
+                "a.example  rsa2048  https://ca/dir  (/etc/a.conf:3)",
+                "    no vhost uses it",
+            ],
+        ),
+        (
+            scan(candidates=(VHOST,)),
+            [
+                *HEAD,
+                "no managed domain is declared; these virtual hosts could be managed:",
+                "    a.example (/v.conf:1): add 'MDomain a.example' above it",
+            ],
+        ),
+        (
+            scan(pastes=(Paste("a.example", "/v.conf:1", ("SSLEngine on", "Protocols h2")),)),
+            [
+                *HEAD,
+                "put into the virtual host of a.example at /v.conf:1:",
+                "    SSLEngine on",
+                "    Protocols h2",
+            ],
+        ),
+        (
+            scan(tree=TREE, findings=(WRONG,)),
+            [
+                "/a.conf:1: <VirtualHost *:443>",
+                "/a.conf:2:   SSLEngine on",
+                "/m.conf:9 used at /a.conf:3 used at /b.conf:4:   Use \\x1b",
+                "/a.conf:5: MDStapling",
+                WRONG_LINE,
+            ],
+        ),
+    ],
+    ids=["nothing", "findings", "domains", "candidates", "pastes", "a tree"],
+)
+def test_the_lines_of_scan(result: ScanResult, lines: list[str]) -> None:
+    assert lines_of(result) == lines
+
+
+def test_scan_under_quiet_tells_findings_alone() -> None:
+    result = scan(assumptions=("x",), domains=(managed(),), findings=(WRONG,), agrees=True)
+    assert lines_of(result, QUIET) == [WRONG_LINE]
+    assert failures_of(result) == []
+
+
+@pytest.mark.parametrize(("count", "more"), [(5, []), (7, ["and likewise for 2 more"])])
+def test_only_the_first_lines_to_paste_are_shown(count: int, more: list[str]) -> None:
+    pastes = tuple(Paste(f"{n}.example", "/v.conf:1", ()) for n in range(count))
+    lines = lines_of(scan(pastes=pastes))[2:]
+    assert lines[:5] == [
+        f"put into the virtual host of {n}.example at /v.conf:1:" for n in range(5)
+    ]
+    assert lines[5:] == [f"{text}: mdconnector scan NAME shows them" for text in more]
+
+
+def test_a_finding_is_one_line_of_at_most_two_thousand_characters() -> None:
+    long = Finding("code", Severity.WARNING, "/a.conf:1", "x" * 3000, "mend it")
+    (line,) = lines_of(scan(findings=(long,)), QUIET)
+    assert len(line) == 2000
+    run = OrderRun("renew", (), NotLive(0, None, False), False, broken_files=(BrokenFile(long),))
+    (line,) = failures_of(run)
+    assert len(line) == 2000
+
+
+def renewal(*domains: OrderOutcome, not_live: NotLive, **more: Any) -> OrderRun:
+    return OrderRun("renew", domains, not_live, False, **more)
+
+
+NONE_WAITS = NotLive(0, None, False)
+OLD_SETS = (
+    "2 staged sets are not live (the oldest since 2026-06-01 12:00 UTC); make live: "
+    "mdconnector promote --all --reload"
+)
+ONE_SET = "1 staged set is not live; make live: mdconnector promote --all --reload"
+
+
+@pytest.mark.usefixtures("utc")
+@pytest.mark.parametrize(
+    ("run", "lines", "quietly"),
+    [
+        (
+            renewal(not_live=NONE_WAITS),
+            ["no managed domain is declared; see 'mdconnector scan'"],
+            [],
+        ),
+        (
+            renewal(outcome(Ordered.CURRENT), outcome(Ordered.FAILED), not_live=NONE_WAITS),
+            ["a.example: current: the detail"],
+            [],
+        ),
+        (
+            renewal(outcome(Ordered.ENROLLED), not_live=NotLive(1, None, False)),
+            ["a.example: enrolled: the detail", ONE_SET],
+            ["a.example: enrolled: the detail"],
+        ),
+        (
+            renewal(outcome(Ordered.STAGED), not_live=NotLive(2, NOW, True)),
+            [
+                "a.example: staged: the detail",
+                OLD_SETS,
+            ],
+            [
+                OLD_SETS,
+            ],
+        ),
+    ],
+    ids=["no domain", "current", "a change", "sets that wait"],
+)
+def test_the_lines_of_an_order_run(run: OrderRun, lines: list[str], quietly: list[str]) -> None:
+    assert lines_of(run) == lines
+    assert lines_of(run, QUIET) == quietly
+
+
+NO_HINT = LastError("connection", "no answer", None, NOW)
+
+
+@pytest.mark.usefixtures("utc")
+@pytest.mark.parametrize(
+    ("failed", "line"),
+    [
+        ([outcome(Ordered.FAILED)], "a.example: failed: the detail"),
+        ([outcome(Ordered.FAILED, error=NO_HINT)], "a.example: failed: the detail"),
+        (
+            [outcome(Ordered.FAILED, error=ERROR, next_try=NOW)],
+            "a.example: failed: the detail; look at the firewall; next try 2026-06-01 12:00 UTC",
+        ),
+        (
+            [outcome(Ordered.PENDING, is_comfortable=False)],
+            "a.example: pending: the detail",
+        ),
+        (
+            [outcome(Ordered.FAILED, name, error_group="x") for name in ("a.example", "b.example")],
+            "a.example and 1 more: failed: the detail",
+        ),
+    ],
+)
+def test_the_line_of_a_failure(failed: list[OrderOutcome], line: str) -> None:
+    run = renewal(*failed, not_live=NONE_WAITS, repairs=("b.example: repaired",))
+    assert failures_of(run) == ["b.example: repaired", line]
+
+
+PROMOTED_LINE = "a.example: promoted: the detail"
+
+
+@pytest.mark.parametrize(
+    ("run", "lines", "quietly"),
+    [
+        (
+            promote_run(promoted(Promoted.PROMOTED, served=Served.NEW)),
+            [PROMOTED_LINE, "Apache: reloaded gracefully"],
+            [PROMOTED_LINE],
+        ),
+        (
+            promote_run(promoted(Promoted.NOTHING_STAGED), reload=Reload.NOT_NEEDED),
+            ["a.example: nothing-staged: the detail"],
+            [],
+        ),
+        (
+            promote_run(promoted(Promoted.PROMOTED), reload=Reload.NOT_RUNNING),
+            [
+                PROMOTED_LINE,
+                "Apache is not running; the sets are served from its next start on",
+            ],
+            [PROMOTED_LINE],
+        ),
+        (
+            promote_run(promoted(Promoted.PROMOTED), reload=Reload.NOT_REQUESTED),
+            [
+                PROMOTED_LINE,
+                "the sets go live at the next reload of Apache by anybody, or with --reload",
+            ],
+            [PROMOTED_LINE],
+        ),
+        (
+            promote_run(promoted(Promoted.NOTHING_STAGED), reload=Reload.NOT_REQUESTED),
+            ["a.example: nothing-staged: the detail"],
+            [],
+        ),
+        (promote_run(promoted(Promoted.WAITING), reload=Reload.REFUSED), [], []),
+        (
+            promote_run(promoted(Promoted.PROMOTED, served=Served.OLD), reload=Reload.NOT_NEEDED),
+            [],
+            [],
+        ),
+        (promote_run(promoted(Promoted.FAILED), reload=Reload.NOT_NEEDED), [], []),
+    ],
+)
+def test_the_lines_of_a_promotion(run: PromoteRun, lines: list[str], quietly: list[str]) -> None:
+    assert lines_of(run) == lines
+    assert lines_of(run, QUIET) == quietly
+
+
+HINTED = "; look at the firewall"
+
+
+@pytest.mark.parametrize(
+    ("run", "lines", "quietly"),
+    [
+        (promote_run(promoted(Promoted.PROMOTED), promoted(Promoted.NOTHING_STAGED)), [], []),
+        (
+            promote_run(promoted(Promoted.PROMOTED), promoted(Promoted.FAILED, error=ERROR)),
+            [f"a.example: failed: the detail{HINTED}"],
+            [f"a.example: failed: the detail{HINTED}"],
+        ),
+        (
+            promote_run(
+                promoted(Promoted.WAITING, is_news=False),
+                promoted(Promoted.ROLLED_BACK, error=NO_HINT),
+            ),
+            ["a.example: waiting: the detail", "a.example: rolled-back: the detail"],
+            ["a.example: rolled-back: the detail"],
+        ),
+        (
+            promote_run(promoted(Promoted.PROMOTED, served=Served.OLD)),
+            ["a.example: promoted: the detail"],
+            ["a.example: promoted: the detail"],
+        ),
+        (
+            promote_run(reload=Reload.REFUSED, reload_detail="a.conf:3: no"),
+            ["Apache: reload refused: a.conf:3: no"],
+            ["Apache: reload refused: a.conf:3: no"],
+        ),
+        (
+            promote_run(reload=Reload.FAILED, reload_detail="it hangs", reload_is_news=False),
+            ["Apache: reload failed: it hangs"],
+            [],
+        ),
+        (promote_run(repairs=("b: repaired",)), ["b: repaired"], ["b: repaired"]),
+    ],
+)
+def test_the_failures_of_a_promotion(run: PromoteRun, lines: list[str], quietly: list[str]) -> None:
+    assert failures_of(run) == lines
+    assert failures_of(run, QUIET) == quietly
+
+
+def test_the_journal_of_a_promotion_has_what_was_done_and_is_news() -> None:
+    run = promote_run(
+        promoted(Promoted.PROMOTED),
+        promoted(Promoted.NOTHING_STAGED),
+        promoted(Promoted.WAITING, is_news=False),
+        promoted(Promoted.FAILED),
+        repairs=("b.example: repaired",),
+    )
+    assert journal_lines(run) == (
+        "b.example: repaired",
+        "a.example: promoted: the detail",
+        "a.example: failed: the detail",
+    )
+    assert journal_lines(renewal(not_live=NONE_WAITS, repairs=("x: repaired",))) == ("x: repaired",)
+    assert journal_lines(scan(findings=(WRONG,))) == ()
+
+
+def revocation(*failed: LastError | None) -> RevocationRun:
+    done = RevocationOutcome("a.example", Revoked.REVOKED, "rsa2048 1f", (FACTS,), None, "renew it")
+    return RevocationRun(
+        (
+            done,
+            *(RevocationOutcome("b.example", Revoked.FAILED, "no", error=one) for one in failed),
+        )
+    )
+
+
+def test_the_lines_of_a_revocation() -> None:
+    run = revocation(ERROR, NO_HINT, None)
+    assert lines_of(run) == ["a.example: revoked: rsa2048 1f", "renew it"]
+    assert lines_of(run, QUIET) == ["a.example: revoked: rsa2048 1f"]
+    assert failures_of(run) == [
+        f"b.example: failed: no{HINTED}",
+        "b.example: failed: no",
+        "b.example: failed: no",
+    ]
+
+
+def test_status_by_name_tells_all_and_without_names_a_table() -> None:
+    both = StatusResult((*ALONE.domains, standing()), ALONE.now)
+    assert lines_of(ALONE)[0].startswith("www.example.org: valid, ")
+    assert lines_of(both)[0].startswith("NAME ")
+    assert lines_of(StatusResult((), NOW)) == [
+        "no managed domain is declared; see 'mdconnector scan'"
+    ]
+    assert lines_of(ALONE, QUIET) == failures_of(ALONE) == []
+
+
+def test_an_error_without_a_hint_is_one_line() -> None:
+    assert describe_error(UsageError("no such name")) == "mdconnector: error: no such name\n"
+
+
+def test_a_lock_of_six_hours_is_no_longer_silent() -> None:
+    hour = 3600.0
+    assert is_silent(LockedError("busy", age_seconds=6 * hour - 1), quiet=True)
+    assert not is_silent(LockedError("busy", age_seconds=6 * hour), quiet=True)
+    assert not is_silent(UsageError("no"), quiet=True)
+
+
+# --- JSON, whole: every member that docs/json.md names --------------------------------------------
+
+FACTS_JSON = {
+    "key_spec": "rsa2048",
+    "not_before": "2026-06-01T12:00:00Z",
+    "not_after": "2026-08-30T12:00:00Z",
+    "serial": "abc",
+    "sha256": "ff",
+    "issuer": "CA",
+}
+ERROR_JSON = {"type": "connection", "detail": "no answer", "hint": "look at the firewall"}
+WRONG_JSON = {
+    "code": "bad-keys",
+    "severity": "error",
+    "at": "/etc/a.conf:3",
+    "message": "no such key",
+    "hint": "write RSA",
+    "domain": "a.example",
+}
+NOON = "2026-06-01T12:00:00Z"
+
+
+def json_of(result: Result) -> Any:
+    return json.loads(render(result, Style(as_json=True)))
+
+
+def test_json_of_scan() -> None:
+    domain = managed(
+        "b.example",
+        vhosts=(VHOST,),
+        eab=ExternalAccount("kid", "hmac"),
+        challenges=("http-01",),
+        contact="mailto:a@a.example",
+        profile="short",
+        must_staple=True,
+        static_pairs=(("/c", "/k"),),
+        renew_mode=RenewMode.MANUAL,
+        ca_urls=("https://ca/dir",),
+    )
+    assert json_of(scan(domains=(domain, managed()), findings=(WRONG,))) == {
+        "version": 1,
+        "command": "scan",
+        "store": "/md",
+        "domains": [
+            {
+                "name": "a.example",
+                "names": ["a.example", "b.example"],
+                "ca_urls": ["https://ca/dir"],
+                "key_specs": ["rsa2048"],
+                "challenges": ["http-01"],
+                "renew_mode": "manual",
+                "renewed_by": "mdconnector",
+                "assumed": False,
+                "contact": "mailto:a@a.example",
+                "has_eab": True,
+                "profile": "short",
+                "must_staple": True,
+                "static": True,
+                "used": True,
+                "declared_at": "/etc/a.conf:3",
+                "vhosts": [
+                    {
+                        "server_name": "a.example",
+                        "addresses": ["*:443", "[2001:db8::1]:443"],
+                        "ssl": True,
+                        "declared_at": "/v.conf:1",
+                    }
+                ],
+            },
+            {
+                "name": "a.example",
+                "names": ["a.example"],
+                "ca_urls": ["https://acme-v02.api.letsencrypt.org/directory"],
+                "key_specs": ["rsa2048"],
+                "challenges": [],
+                "renew_mode": "auto",
+                "renewed_by": "mdconnector",
+                "assumed": False,
+                "contact": None,
+                "has_eab": False,
+                "profile": None,
+                "must_staple": False,
+                "static": False,
+                "used": False,
+                "declared_at": "/etc/a.conf:3",
+                "vhosts": [],
+            },
+        ],
+        "findings": [WRONG_JSON],
+    }
+
+
+def test_json_of_a_tree() -> None:
+    def entry(name: str, args: str, file: str, line: int, **more: Any) -> dict[str, Any]:
+        plain = {
+            "name": name,
+            "args": args,
+            "words": args.split(),
+            "section": False,
+            "file": file,
+            "line": line,
+            "used_at": [],
+            "children": [],
+        }
+        return plain | more
+
+    used_at = ["/a.conf:3", "/b.conf:4"]
+    assert json_of(scan(tree=TREE))["directives"] == [
+        entry(
+            *("VirtualHost", "*:443", "/a.conf", 1),
+            section=True,
+            children=[
+                entry("SSLEngine", "on", "/a.conf", 2),
+                entry("Use", "\x1b", "/m.conf", 9, used_at=used_at),
+            ],
+        ),
+        entry("MDStapling", "", "/a.conf", 5),
+    ]
+
+
+def test_json_of_an_order_run() -> None:
+    run = renewal(
+        outcome(Ordered.RENEWED, certificates=(FACTS,), reasons=(Reason.ARI,), renew_at=NOW),
+        outcome(Ordered.FAILED, error=ERROR, next_try=NOW),
+        not_live=NONE_WAITS,
+        broken_files=(BrokenFile(WRONG),),
+    )
+    plain: dict[str, Any] = {
+        "name": "a.example",
+        "detail": "the detail",
+        "reasons": [],
+        "certificates": [],
+        "renew_at": None,
+        "next_try": None,
+        "error": None,
+    }
+    assert json_of(run) == {
+        "version": 1,
+        "command": "renew",
+        "domains": [
+            plain
+            | {
+                "outcome": "renewed",
+                "reasons": ["ari"],
+                "certificates": [FACTS_JSON],
+                "renew_at": NOON,
+            },
+            plain | {"outcome": "failed", "error": ERROR_JSON, "next_try": NOON},
+        ],
+        "findings": [WRONG_JSON],
+    }
+
+
+def test_json_of_a_promotion() -> None:
+    run = promote_run(
+        promoted(Promoted.PROMOTED, certificates=(FACTS,), served=Served.NEW),
+        promoted(Promoted.FAILED, error=ERROR),
+        broken_files=(BrokenFile(WRONG),),
+    )
+    plain = {"name": "a.example", "detail": "the detail"}
+    assert json_of(run) == {
+        "version": 1,
+        "command": "promote",
+        "domains": [
+            plain
+            | {
+                "outcome": "promoted",
+                "certificates": [FACTS_JSON],
+                "served": "new",
+                "error": None,
+            },
+            plain
+            | {
+                "outcome": "failed",
+                "certificates": [],
+                "served": "unchecked",
+                "error": ERROR_JSON,
+            },
+        ],
+        "reload": "reloaded",
+        "findings": [WRONG_JSON],
+    }
+
+
+def test_json_of_a_revocation() -> None:
+    assert json_of(revocation(ERROR)) == {
+        "version": 1,
+        "command": "revoke",
+        "domains": [
+            {
+                "name": "a.example",
+                "outcome": "revoked",
+                "detail": "rsa2048 1f",
+                "certificates": [FACTS_JSON],
+                "error": None,
+            },
+            {
+                "name": "b.example",
+                "outcome": "failed",
+                "detail": "no",
+                "certificates": [],
+                "error": ERROR_JSON,
+            },
+        ],
+    }
+
+
+def test_json_of_accounts() -> None:
+    whole = AccountOutcome(
+        *("ACME-ca-0000", "https://ca", "https://ca/a/1", "kid", "valid", "rsa3072"),
+        contact=("mailto:a@b.example",),
+        domains=("a.example",),
+        detail="its key was changed",
+    )
+    run = AccountRun(AccountAction.ROLLOVER, (whole, AccountOutcome("", error=ERROR)))
+    assert json_of(run) == {
+        "version": 1,
+        "command": "account",
+        "action": "rollover",
+        "accounts": [
+            {
+                "id": "ACME-ca-0000",
+                "ca_url": "https://ca",
+                "url": "https://ca/a/1",
+                "kid": "kid",
+                "status": "valid",
+                "key_spec": "rsa3072",
+                "contact": ["mailto:a@b.example"],
+                "domains": ["a.example"],
+                "detail": "its key was changed",
+                "error": None,
+            },
+            {
+                "id": None,
+                "ca_url": None,
+                "url": None,
+                "kid": None,
+                "status": None,
+                "key_spec": None,
+                "contact": [],
+                "domains": [],
+                "detail": "",
+                "error": ERROR_JSON,
+            },
+        ],
+    }
+
+
+def test_json_of_a_domain_of_which_little_is_known() -> None:
+    result = StatusResult((standing(state=State.MISSING, left=None, used_by_ssl=False),), NOW)
+    assert json_of(result) == {
+        "version": 1,
+        "command": "status",
+        "domains": [
+            {
+                "name": "a.example",
+                "names": ["a.example"],
+                "state": "missing",
+                "detail": "",
+                "not_after": None,
+                "days_left": None,
+                "renew_at": None,
+                "warn_at": None,
+                "certificates": [],
+                "staged": None,
+                "pending": None,
+                "last_error": None,
+                "next_try": None,
+                "errors": 0,
+                "failing_since": None,
+                "last_success": None,
+                "ca_url": "https://acme.sectigo.com/v2/OV",
+                "served": None,
+                "served_equals_stored": None,
+                "check": {"level": "ok", "reasons": []},
+                "in_full": None,
+            }
+        ],
+    }
+
+
+def test_json_of_a_domain_of_which_much_is_known() -> None:
+    domain = standing(
+        state=State.FAILING,
+        left=6.5,
+        detail="a note",
+        staged=StagedSummary(NOW, (FACTS,)),
+        pending=PendingSummary(NOW, "https://ca/o/1"),
+        last_error=ERROR,
+        next_try=NOW,
+        errors=2,
+        failing_since=NOW,
+        last_success=NOW,
+        served=ServedSummary(False, "Apache was not reloaded"),
+    )
+    (found,) = json_of(StatusResult((domain,), NOW))["domains"]
+    level = found.pop("check")
+    assert found == {
+        "name": "a.example",
+        "names": ["a.example"],
+        "state": "failing",
+        "detail": "a note",
+        "not_after": "2026-06-08T00:00:00Z",
+        "days_left": 6,
+        "renew_at": "2026-05-09T07:12:00Z",
+        "warn_at": "2026-05-30T00:00:00Z",
+        "certificates": [
+            {
+                "key_spec": "rsa2048",
+                "not_before": "2026-03-10T00:00:00Z",
+                "not_after": "2026-06-08T00:00:00Z",
+                "serial": "3abc",
+                "sha256": f"{0x3ABC:064x}",
+                "issuer": "Sectigo Public Server Authentication CA OV R36",
+            }
+        ],
+        "staged": {"since": NOON, "certificates": [FACTS_JSON]},
+        "pending": {"since": NOON, "order_url": "https://ca/o/1"},
+        "last_error": ERROR_JSON,
+        "next_try": NOON,
+        "errors": 2,
+        "failing_since": NOON,
+        "last_success": NOON,
+        "ca_url": "https://acme.sectigo.com/v2/OV",
+        "served": "Apache was not reloaded",
+        "served_equals_stored": False,
+        "in_full": None,
+    }
+    assert level["level"] == "warning"
+    assert "Apache was not reloaded" in level["reasons"]
+
+
+def test_json_of_all_about_a_domain() -> None:
+    (found,) = json_of(ALONE)["domains"]
+    full = found["in_full"]
+    assert full["chains"][0] == {
+        "key_spec": "rsa2048",
+        "names": ["www.example.org"],
+        "links": [
+            {
+                "subject": "CN=www.example.org",
+                "issuer": f"CN={ISSUER},O=Sectigo Limited,C=GB",
+                "not_after": "2026-08-21T12:00:00Z",
+                "sha256": f"{0x3ABC:064x}",
+            },
+            {
+                "subject": f"CN={ISSUER},O=Sectigo Limited,C=GB",
+                "issuer": "CN=Sectigo Public Server Authentication Root R46,O=Sectigo Limited,C=GB",
+                "not_after": "2036-03-19T12:00:00Z",
+                "sha256": f"{7:064x}",
+            },
+        ],
+    }
+    assert full["account"] == {
+        "id": "ACME-acme.sectigo.com-0000",
+        "ca_url": "https://acme.sectigo.com/v2/OV",
+        "url": "https://acme.sectigo.com/v2/OV/account/Fqz8cXh1",
+        "kid": "b7c1c1f0e5f14a9e",
+    }
+    assert full["next"] == {
+        "at": "2026-07-22T19:12:00Z",
+        "detail": "the next 'mdconnector renew --all' from then on renews it",
+    }
+    assert full["runs"][2] == {
+        "at": "2026-05-23T05:00:00Z",
+        "command": "renew",
+        "outcome": "failed",
+        "detail": "the CA did not answer within 30 s",
+    }
+    assert full["shown"][1] == {
+        "address": "127.0.0.1",
+        "port": 443,
+        "server_name": "www.example.org",
+        "declared_at": "/etc/apache2/sites-enabled/www.conf:9",
+        "key_spec": "rsa2048",
+        "serial": "3abc",
+        "sha256": f"{0x3ABC:064x}",
+        "equals_stored": True,
+        "fault": None,
+    }
+    unknown = Particulars((), None, NextStep("nothing is due"))
+    (found,) = json_of(StatusResult((standing(in_full=unknown),), NOW))["domains"]
+    assert found["in_full"] == {
+        "chains": [],
+        "account": None,
+        "next": {"at": None, "detail": "nothing is due"},
+        "runs": [],
+        "shown": [],
+    }
+
+
+def test_json_has_a_line_for_each_entry_of_a_list() -> None:
+    assert render_error(UsageError("no"), None) == (
+        '{\n  "version": 1,\n  "command": null,\n'
+        '  "error": {"type": "usage", "detail": "no", "hint": null}\n}\n'
+    )
+    text = render(scan(findings=(NOWHERE, NOWHERE)), Style(as_json=True))
+    entry = json.dumps(
+        {
+            "code": "store",
+            "severity": "info",
+            "at": None,
+            "message": "it is new",
+            "hint": "nothing to do",
+            "domain": None,
+        }
+    )
+    assert text == (
+        '{\n  "version": 1,\n  "command": "scan",\n  "store": "/md",\n  "domains": [],\n'
+        f'  "findings": [\n    {entry},\n    {entry}\n  ]\n}}\n'
+    )

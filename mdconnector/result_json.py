@@ -28,7 +28,7 @@ from mdconnector.outcomes import (
     TreeEntry,
 )
 from mdconnector.printable import printable
-from mdconnector.renewal import InstalledCertificate, LastError
+from mdconnector.renewal import LastError
 from mdconnector.status_text import days_left
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _status_to_json(domain: DomainStatus, now: datetime) -> dict[str, Any]:
         "days_left": days_left(domain.not_after, now) if domain.not_after else None,
         "renew_at": _time(domain.renew_at),
         "warn_at": _time(min((one.warn_at for one in domain.lifetimes), default=None)),
-        "certificates": [_live_to_json(one) for one in domain.live if one.facts is not None],
+        "certificates": [_facts_to_json(one.facts) for one in domain.live if one.facts is not None],
         "staged": staged
         and {
             "since": _time(staged.since),
@@ -272,13 +272,6 @@ def _particulars_to_json(full: Particulars) -> dict[str, Any]:
             for one in full.shown
         ],
     }
-
-
-def _live_to_json(certificate: InstalledCertificate) -> dict[str, Any]:
-    facts = certificate.facts
-    if facts is None:
-        return {}
-    return {**_facts_to_json(facts), "issuer": printable(facts.issuer)}
 
 
 def _facts_to_json(facts: CertificateFacts) -> dict[str, Any]:

@@ -346,7 +346,7 @@ def parse_address(text: str) -> Address | None:
         host, bracket, rest = text[1:].partition("]")
         if not bracket or not _is_ipv6(host) or (rest and not rest.startswith(":")):
             return None
-        colon, port = rest[:1], rest[1:]
+        _, colon, port = rest.partition(":")
     elif ":" in text:
         host, colon, port = text.rpartition(":")
         if ":" in host:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 
 from mdconnector.httpd.declarations import UNREAD, Declarations, Draft
 from mdconnector.httpd.names import why_refused
@@ -27,9 +28,6 @@ class _NameIndex:
 
     def __init__(self, drafts: list[Draft]) -> None:
         self._by_name: dict[str, list[int]] = defaultdict(list)
-        self._by_suffix: dict[str, list[int]] = defaultdict(list)
-        self._drafts = drafts
-        self._has_suffixes = False
         for number, draft in enumerate(drafts):
             for name in draft.names:
                 self._by_name[name].append(number)
@@ -52,8 +50,6 @@ class _NameIndex:
 
     def _matching(self, pattern: str) -> Iterable[int]:
         if pattern.startswith("*.") and not is_pattern(pattern[2:]):
-            if not self._has_suffixes:
-                self._index_suffixes()
             return self._by_suffix.get(pattern[1:], ())
         expression = pattern_expression(pattern)
         return [
@@ -63,13 +59,15 @@ class _NameIndex:
             for number in numbers
         ]
 
-    def _index_suffixes(self) -> None:
-        self._has_suffixes = True
+    @cached_property
+    def _by_suffix(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = defaultdict(list)
         for name, numbers in self._by_name.items():
             dot = name.find(".")
             while dot >= 0:
-                self._by_suffix[name[dot:]].extend(numbers)
+                found[name[dot:]].extend(numbers)
                 dot = name.find(".", dot + 1)
+        return found
 
 
 Assigned = dict[int, list[Draft]]

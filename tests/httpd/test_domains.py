@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdconnector.httpd.domains import Interpretation
+from mdconnector.httpd.domains import Interpretation, is_reachable
 from mdconnector.httpd.evaluator import MDCONNECTOR_DEFINES, Assumptions
 from mdconnector.httpd.settings import RULES
+from mdconnector.httpd.vhosts import Listen
 from mdconnector.keys import KeySpec
-from mdconnector.managed_domain import LETS_ENCRYPT, RenewMode, Severity, Window
+from mdconnector.managed_domain import (
+    LETS_ENCRYPT,
+    Address,
+    RenewMode,
+    Severity,
+    SourceLine,
+    Window,
+)
 from tests.httpd.trees import CA, MAIN, codes, domain, interpreted
 
 HMAC = "c2VjcmV0LW9mLXRoZS10ZXN0"
@@ -656,3 +664,275 @@ def test_whatever_is_written_becomes_findings(lines: list[str]) -> None:
     assert len(names) == len(set(names))
     assert not any("/" in name or name.startswith(".") for name in names)
     assert all(one.at and one.message and one.hint for one in interpretation.findings)
+
+
+# Each setting: a section's own, else the server's, else mod_md's
+
+
+@pytest.mark.parametrize(
+    ("line", "attribute", "value"),
+    [
+        ("MDCertificateAgreement accepted", "agreement", "accepted"),
+        ("MDContactEmail a@b.org", "contact", "mailto:a@b.org"),
+        ("MDCAChallenges http-01", "challenges", ("http-01",)),
+        ("MDRenewMode always", "renew_mode", RenewMode.ALWAYS),
+        ("MDRenewWindow 20d", "renew_window", Window(duration=timedelta(days=20))),
+        ("MDWarnWindow 5%", "warn_window", Window(percent=5)),
+        ("MDMustStaple on", "must_staple", True),
+        ("MDStapling on", "stapling", True),
+        ("MDRequireHttps temporary", "require_https", "temporary"),
+        ("MDRequireHttps permanent", "require_https", "permanent"),
+        ("MDRequireHttps off", "require_https", None),
+        ("MDProfile short", "profile", "short"),
+        ("MDProfileMandatory on", "profile_mandatory", True),
+        ("MDRenewViaARI off", "ari_renewals", False),
+        ("MDMembers manual", "members_auto", False),
+        ("MDChallengeDns01 /bin/dns", "dns01_command", "/bin/dns"),
+        ("MDHttpProxy http://p:3128", "proxy_url", "http://p:3128"),
+        ("MDHttpProxyCACertificateFile /p.pem", "proxy_ca_certificates", "/p.pem"),
+        ("MDCACertificateFile /c.pem", "ca_certificates", "/c.pem"),
+    ],
+)
+def test_a_setting_counts_in_a_section_and_for_the_server(
+    line: str, attribute: str, value: object
+) -> None:
+    of_section = domain(f"<MDomain a.example.org>\n{line}\n</MDomain>")
+    of_server = domain(f"{line}\nMDomain a.example.org")
+    assert getattr(of_section, attribute) == getattr(of_server, attribute) == value
+    assert of_section.faults == of_server.faults == ()
+
+
+def test_what_nobody_sets_is_as_mod_md_has_it() -> None:
+    found = domain("MDomain a.example.org")
+    assert (found.must_staple, found.stapling, found.profile_mandatory) == (False, False, False)
+    assert (found.ari_renewals, found.members_auto) == (True, True)
+    assert (found.require_https, found.profile, found.dns01_command) == (None, None, None)
+    assert (found.proxy_url, found.proxy_ca_certificates, found.ca_certificates) == (None,) * 3
+
+
+@pytest.mark.parametrize(
+    ("server", "own", "expected"),
+    [
+        ("none", "", None),
+        ("NONE", "", None),
+        ("/s.pem", "", "/s.pem"),
+        ("/s.pem", "/o.pem", "/o.pem"),
+        ("/s.pem", "none", "none"),
+        ("", "", None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("directive", "attribute"),
+    [
+        ("MDCACertificateFile", "ca_certificates"),
+        ("MDHttpProxyCACertificateFile", "proxy_ca_certificates"),
+    ],
+)
+def test_roots_of_the_server_count_unless_it_names_none(
+    directive: str, attribute: str, server: str, own: str, expected: str | None
+) -> None:
+    before = f"{directive} {server}\n" if server else ""
+    within = f"{directive} {own}\n" if own else ""
+    found = domain(f"{before}<MDomain a.example.org>\n{within}</MDomain>")
+    assert getattr(found, attribute) == expected
+
+
+def test_a_setting_of_the_section_goes_before_one_of_the_server() -> None:
+    found = domain(
+        "MDRequireHttps temporary\nMDCertificateAgreement x\nMDProfile p\nMDHttpProxy http://s\n"
+        "<MDomain a.org>\nMDRequireHttps off\nMDCertificateAgreement y\nMDProfile q\n"
+        "MDHttpProxy http://o\n</MDomain>"
+    )
+    assert (found.require_https, found.agreement, found.profile) == (None, "y", "q")
+    assert found.proxy_url == "http://o"
+    assert found.section_settings == frozenset({"proxy-url"})
+
+
+def test_the_lines_that_an_error_of_the_ca_may_be_about_are_kept() -> None:
+    settings = (
+        "MDCertificateAgreement accepted\nMDContactEmail a@b.org\nMDCAChallenges dns-01\n"
+        f"MDExternalAccountBinding kid {HMAC}\nMDPrivateKeys RSA\nMDMustStaple on\nMDProfile p\n"
+        "MDChallengeDns01 /bin/dns\nMDHttpProxy http://p\nMDCACertificateFile /c.pem\n"
+        "MDRenewWindow 20d\n"
+    )
+    found = domain(f"{settings}<MDomain a.org>\nMDProfile own\n</MDomain>\n")
+    named = [line.split()[0] for line in f"{CA}{settings}".splitlines()][:-1]
+    expected = {name: f"{MAIN}:{number}" for number, name in enumerate(named, start=1)}
+    assert {name: str(at) for name, at in found.lines} == expected | {"MDProfile": f"{MAIN}:14"}
+    without_own = domain(f"{settings}MDomain a.org\n")
+    assert {name: str(at) for name, at in without_own.lines} == expected
+
+
+def test_a_section_s_roots_and_proxies_are_marked_as_its_own() -> None:
+    found = domain(
+        "<MDomain a.org>\nMDCACertificateFile /c\nMDHttpProxyCACertificateFile /p\n</MDomain>"
+    )
+    assert found.section_settings == frozenset({"ca-certs", "proxy-ca-certs"})
+
+
+def test_a_binding_beside_a_ca_that_is_a_mistake_is_one_fault() -> None:
+    interpretation = interpreted(
+        f"MDCertificateAuthority Sectigo\nMDExternalAccountBinding kid {HMAC}\nMDomain a.org"
+    )
+    assert faults(interpretation) == {"a.org": ["bad-ca"]}
+    of_section = interpreted(
+        f"MDExternalAccountBinding kid {HMAC}\n<MDomain a.org>\nMDCertificateAuthority Sectigo\n"
+        "</MDomain>"
+    )
+    assert faults(of_section) == {"a.org": ["bad-ca"]}
+
+
+def test_another_mistake_does_not_hide_that_a_binding_has_no_ca() -> None:
+    interpretation = interpreted(
+        f"MDPrivateKeys x\nMDExternalAccountBinding kid {HMAC}\nMDomain a.org"
+    )
+    assert sorted(faults(interpretation)["a.org"]) == ["bad-keys", "eab-without-ca"]
+
+
+WITHOUT_CA = (
+    "a.org has an account binding, but no MDCertificateAuthority: it would go to Let's Encrypt"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "message", "hint"),
+    [
+        (
+            f"MDExternalAccountBinding kid {HMAC}\nMDomain a.org",
+            1,
+            WITHOUT_CA,
+            "name the CA that gave the binding: MDCertificateAuthority https://...",
+        ),
+        (
+            "<MDomain a.org>\nMDCertificateKeyFile k\n</MDomain>",
+            2,
+            "a.org has 0 MDCertificateFile and 1 MDCertificateKeyFile lines; Apache does not start",
+            "write one MDCertificateKeyFile for each MDCertificateFile",
+        ),
+        (
+            "<MDomain a.org>\nMDCertificateFile c\nMDCertificateFile d\n</MDomain>",
+            3,
+            "a.org has 2 MDCertificateFile and 0 MDCertificateKeyFile lines; Apache does not start",
+            "write one MDCertificateKeyFile for each MDCertificateFile",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_told_in_full(
+    text: str, at: int, message: str, hint: str
+) -> None:
+    (finding,) = interpreted(text).findings
+    assert (finding.at, finding.message, finding.hint) == (f"{MAIN}:{at}", message, hint)
+    assert (finding.severity, finding.domain) == (Severity.ERROR, "a.org")
+
+
+# Who offers acme-tls/1
+
+OFFERS = "Protocols http/1.1 acme-tls/1"
+TWO_NAMES = "MDomain a.example.org b.example.org manual\n"
+
+
+def ssl_vhost(name: str, lines: str = "", *, address: str = "*:443") -> str:
+    return f"<VirtualHost {address}>\nServerName {name}\nSSLEngine on\n{lines}\n</VirtualHost>\n"
+
+
+A_OFFERS, A_DOES_NOT = ssl_vhost("a.example.org", OFFERS), ssl_vhost("a.example.org")
+PLAIN_A = vhost("a.example.org", OFFERS, port=80)
+BASE_OFFERS = f"ServerName base.example.org\n{OFFERS}\n"
+ALPN = "MDCAChallenges tls-alpn-01\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        pytest.param("Listen 443\n" + A_OFFERS, "a", id="an SSL vhost"),
+        pytest.param("Listen 443\n" + PLAIN_A, "", id="a plain vhost does not count"),
+        pytest.param("Listen 443\n" + A_OFFERS + PLAIN_A, "a", id="nor is it in the way"),
+        pytest.param(
+            "Listen 443\n" + A_OFFERS + ssl_vhost("b.example.org"), "a", id="another name's vhost"
+        ),
+        pytest.param("Listen 443\n" + A_OFFERS + A_DOES_NOT, "", id="the last vhost decides"),
+        pytest.param("Listen 443\n" + A_DOES_NOT + A_OFFERS, "a", id="so this one does"),
+        pytest.param(
+            f"{ALPN}Listen 443\n" + A_OFFERS + A_DOES_NOT, "a", id="where it is asked for, any does"
+        ),
+        pytest.param("Listen 80\n" + A_OFFERS, "", id="nobody listens for HTTPS"),
+        pytest.param(f"{ALPN}Listen 80\n" + A_OFFERS, "a", id="that is not looked at then"),
+        pytest.param(
+            "Listen 443\n" + ssl_vhost("a.example.org", OFFERS, address="*:8443"),
+            "",
+            id="a port that the CA does not come to",
+        ),
+        pytest.param(
+            "Listen 443\n" + ssl_vhost("a.example.org", OFFERS, address="*:443 *:8443"),
+            "",
+            id="one of two ports",
+        ),
+        pytest.param(
+            f"{ALPN}Listen 443\n" + ssl_vhost("a.example.org", OFFERS, address="*:8443"),
+            "a",
+            id="any port, where it is asked for",
+        ),
+        pytest.param(
+            "Listen 443\n" + ssl_vhost("a.example.org", OFFERS, address="*:8443") + A_OFFERS,
+            "a",
+            id="the vhost of another port is not in the way",
+        ),
+        pytest.param(
+            "Listen 8443 https\nMDPortMap https:8443\n"
+            + ssl_vhost("a.example.org", OFFERS, address="*:8443"),
+            "a",
+            id="the port that public 443 leads to",
+        ),
+        pytest.param("Listen 443\nMDPortMap https:-\n" + A_OFFERS, "", id="no way in from outside"),
+        pytest.param(
+            "Listen 443\n" + ssl_vhost("a.example.org", OFFERS, address=""), "", id="no address"
+        ),
+        pytest.param(
+            f"Listen 443\n{BASE_OFFERS}" + ssl_vhost("a.example.org"),
+            "a",
+            id="inherited by a vhost",
+        ),
+        pytest.param(f"Listen 443\n{BASE_OFFERS}", "", id="the main server is nobody's"),
+        pytest.param(
+            f"Listen 443\nMDBaseServer on\n{BASE_OFFERS}", "ab", id="the main server is managed too"
+        ),
+        pytest.param(
+            f"Listen 80\nMDBaseServer on\n{BASE_OFFERS}", "ab", id="and nobody listens for HTTPS"
+        ),
+        pytest.param(
+            "Listen 80\nMDBaseServer on\n" + A_OFFERS, "", id="it is managed and does not offer it"
+        ),
+        pytest.param(
+            f"{ALPN}Listen 443\nMDBaseServer on\n{BASE_OFFERS}"
+            + ssl_vhost("a.example.org", "Protocols h2"),
+            "b",
+            id="a vhost that does not stands before the main server",
+        ),
+        pytest.param(
+            f"Listen 443\nMDBaseServer on\nServerName a.example.org\nSSLEngine on\n{OFFERS}\n",
+            "ab",
+            id="the main server is the name's own",
+        ),
+    ],
+)
+def test_names_that_may_be_validated_by_tls_alpn_01(text: str, names: str) -> None:
+    found = domain(TWO_NAMES + text)
+    assert found.acme_tls_names == tuple(f"{letter}.example.org" for letter in names)
+
+
+@pytest.mark.parametrize(
+    ("port", "protocol", "expected"),
+    [
+        (443, "https", True),
+        (443, "http", True),
+        (443, "smtp", False),
+        (8443, "https", False),
+        (None, "https", False),
+    ],
+)
+def test_a_port_is_reachable_where_apache_listens_for_http(
+    port: int | None, protocol: str, *, expected: bool
+) -> None:
+    listen = Listen(Address("*", 443), protocol, SourceLine("ports.conf", 1))
+    assert is_reachable([listen], port) is expected
+    assert is_reachable([], port) is False

@@ -255,9 +255,9 @@ class _Finisher:
         return fallback and not found
 
     def _is_public(self, vhost: VirtualHost) -> bool:
-        port = self._shared.ports[1]
-        if vhost.is_base or port is None:
+        if vhost.is_base:
             return True
+        port = self._shared.ports[1]
         return bool(vhost.addresses) and all(one.port == port for one in vhost.addresses)
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import (
+    Address,
+    CaAccess,
+    CertificatePair,
     ExternalAccount,
     ManagedDomain,
+    RenewMode,
+    Severity,
     SourceLine,
+    VirtualHost,
     Window,
     format_duration,
     is_dns_name,
@@ -156,3 +163,150 @@ def test_a_directive_that_need_not_stand_anywhere_is_not_asked_for() -> None:
 
 def test_a_longer_name_is_another_directive() -> None:
     assert located("see MDProfileMandatory", MDProfile=BINDING) == "see MDProfileMandatory"
+
+
+# --- on the edge, and every word -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "window", "written"),
+    [
+        ("1%", Window(percent=1), "1%"),
+        ("33%", Window(percent=33), "33%"),
+        ("99%", Window(percent=99), "99%"),
+        ("14", Window(duration=timedelta(days=14)), "14d"),
+        ("1s", Window(duration=timedelta(seconds=1)), "1s"),
+        ("1ms", Window(duration=timedelta(milliseconds=1)), "1ms"),
+        ("24h", Window(duration=timedelta(days=1)), "1d"),
+        ("60mi", Window(duration=timedelta(hours=1)), "1h"),
+    ],
+)
+def test_a_window_is_read_and_written(text: str, window: Window, written: str) -> None:
+    assert Window.parse(text) == window
+    assert str(window) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0%", "'0%' must be a whole number of percent from 1 to 99"),
+        ("100%", "'100%' must be a whole number of percent from 1 to 99"),
+        ("%", "'%' must be a whole number of percent from 1 to 99"),
+        ("3.5%", "'3.5%' must be a whole number of percent from 1 to 99"),
+        ("0d", "'0d' must be longer than zero"),
+        ("-1s", "'-1s' must be longer than zero"),
+        ("5w", "'5w' is not a duration; write a number and one of d, h, mi, s, ms"),
+        ("9999999999999999d", "'9999999999999999d' is too long a duration"),
+    ],
+)
+def test_a_window_without_sense_is_told_with_what_to_write(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match="'") as caught:
+        Window.parse(text)
+    assert str(caught.value) == message
+
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("window", "opens_before_the_end"),
+    [
+        (Window(percent=33), timedelta(days=29, hours=16, minutes=48)),
+        (Window(percent=1), timedelta(hours=21, minutes=36)),
+        (Window(), timedelta(0)),
+        (Window(duration=timedelta(days=14)), timedelta(days=14)),
+        (Window(duration=timedelta(days=91)), timedelta(days=90)),
+    ],
+)
+def test_a_window_opens_before_the_end(window: Window, opens_before_the_end: timedelta) -> None:
+    end = NOON + timedelta(days=90)
+    assert window.opens(NOON, end) == end - opens_before_the_end
+
+
+@pytest.mark.parametrize(("length", "is_name"), [(253, True), (254, False)])
+def test_a_name_has_at_most_253_bytes(length: int, *, is_name: bool) -> None:
+    labels = ".".join(["a" * 63] * 3)
+    name = f"{labels}.{'b' * (length - len(labels) - 4)}.de"
+    assert len(name) == length
+    assert is_dns_name(name) is is_name
+
+
+def test_the_first_of_two_mentions_is_given_its_line() -> None:
+    hint = "MDProfile 'x' is unknown: remove MDProfile"
+    assert located(hint, MDProfile=BINDING) == (
+        "MDProfile (/etc/b.conf:7) 'x' is unknown: remove MDProfile"
+    )
+
+
+def test_a_place_with_a_backslash_is_given_as_it_is() -> None:
+    odd = SourceLine(r"/etc/a\1b.conf", 3)
+    assert located("see MDProfile", MDProfile=odd) == r"see MDProfile (/etc/a\1b.conf:3)"
+
+
+def vhost(*, ssl: bool) -> VirtualHost:
+    return VirtualHost("a.example", (), (), ssl, SourceLine("x.conf", 2))
+
+
+@pytest.mark.parametrize(
+    ("vhosts", "used", "by_ssl"),
+    [
+        ((), False, False),
+        ((vhost(ssl=False),), True, False),
+        ((vhost(ssl=False), vhost(ssl=True)), True, True),
+    ],
+)
+def test_a_domain_is_used_by_its_vhosts(
+    vhosts: tuple[VirtualHost, ...], *, used: bool, by_ssl: bool
+) -> None:
+    domain = ManagedDomain("a.example", ("a.example",), SourceLine("x.conf", 1), vhosts=vhosts)
+    assert (domain.used, domain.used_by_ssl) == (used, by_ssl)
+
+
+def test_what_a_domain_does_not_say_is_mod_md_s_default() -> None:
+    domain = ManagedDomain("a.example", ("a.example",), SourceLine("x.conf", 1))
+    assert domain.key_specs == (KeySpec("RSA", 2048),)
+    assert domain.effective_ca_urls == ("https://acme-v02.api.letsencrypt.org/directory",)
+    assert domain.ca_access == CaAccess(None, None, None)
+    assert (domain.must_staple, domain.stapling, domain.profile_mandatory) == (False,) * 3
+    assert (domain.ari_renewals, domain.members_auto, domain.assumed) == (True, True, False)
+    assert (domain.renew_mode, domain.renewed_by) == (RenewMode.AUTO, "mdconnector")
+    assert (str(domain.renew_window), str(domain.warn_window)) == ("33%", "10%")
+    assert (domain.vhosts, domain.faults, domain.section_settings) == ((), (), frozenset())
+
+
+def test_how_a_ca_is_reached_is_what_the_domain_says() -> None:
+    domain = ManagedDomain(
+        "a.example",
+        ("a.example",),
+        SourceLine("x.conf", 1),
+        ca_certificates="/c",
+        proxy_url="http://user:secret@p",
+        proxy_ca_certificates="/p",
+    )
+    assert domain.ca_access == CaAccess("/c", "http://user:secret@p", "/p")
+    assert "secret" not in repr(domain.ca_access)
+
+
+def test_numbers_and_words_are_those_of_mod_md_and_json() -> None:
+    assert {one.name: one.value for one in RenewMode} == {"MANUAL": 0, "AUTO": 1, "ALWAYS": 2}
+    assert [str(one) for one in Severity] == ["error", "warning", "info"]
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (Address("*", 443), "*:443"),
+        (Address("2001:db8::1", 443), "[2001:db8::1]:443"),
+        (Address("2001:db8::1", None), "[2001:db8::1]"),
+        (Address("192.0.2.7", None), "192.0.2.7"),
+    ],
+)
+def test_an_address_is_written_as_in_the_configuration(address: Address, text: str) -> None:
+    assert str(address) == text
+
+
+def test_what_a_vhost_and_a_pair_do_not_say() -> None:
+    one = vhost(ssl=True)
+    assert (one.is_base, one.port, one.proxy_protocol) == (False, 0, False)
+    pair = CertificatePair("/c", "/k", SourceLine("x.conf", 3))
+    assert (pair.assumed, pair.key_is_named) == (False, True)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mdconnector.account_text import account_cells
 from mdconnector.outcomes import (
     AccountAction,
     AccountOutcome,
@@ -89,3 +90,120 @@ def test_each_revocation_is_in_the_log(outcome: Revoked) -> None:
     assert run.exit_code == (1 if error else 0)
     assert "renew" in render(run, Style())
     assert "renew" not in render(run, Style(quiet=True))
+
+
+# --- to the letter -------------------------------------------------------------------------------
+
+
+def lines(action: AccountAction, *accounts: AccountOutcome, quiet: bool = False) -> list[str]:
+    return render(AccountRun(action, accounts), Style(quiet=quiet)).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("account", "cells"),
+    [
+        (
+            GOOD,
+            ("valid", "rsa3072", "https://ca.example/dir", "kid-1", "a.example and 3 more", ""),
+        ),
+        (DAMAGED, ("-", "rsa2048", "-", "-", "-", "cannot be used")),
+        (CHANGED, ("-", "-", "-", "-", "-", "its key was changed")),
+        (
+            AccountOutcome("ACME-1", domains=("a.example",), detail="old", error=ERROR),
+            ("-", "-", "-", "-", "a.example", "old; cannot be used"),
+        ),
+        (AccountOutcome("ACME-1", domains=("a", "b")), (*("-",) * 4, "a and 1 more", "")),
+    ],
+)
+def test_the_row_of_an_account(account: AccountOutcome, cells: tuple[str, ...]) -> None:
+    assert account_cells(account) == (account.id, *cells)
+
+
+def test_the_table_of_accounts_is_aligned() -> None:
+    head, good, damaged = lines(AccountAction.LIST, GOOD, DAMAGED)
+    assert head == (
+        "ACCOUNT               STATUS  KEY      CA                      KID    "
+        "DOMAINS               NOTE"
+    )
+    assert good == (
+        "ACME-ca.example-0000  valid   rsa3072  https://ca.example/dir  kid-1  a.example and 3 more"
+    )
+    assert damaged == (
+        "ACME-ca.example-0001  -       rsa2048  -                       -      "
+        "-                     cannot be used"
+    )
+
+
+def test_all_about_an_account() -> None:
+    account = AccountOutcome(
+        GOOD.id,
+        GOOD.ca_url,
+        GOOD.url,
+        GOOD.kid,
+        GOOD.status,
+        GOOD.key_label,
+        ("mailto:a@example.org", "mailto:b@example.org"),
+        GOOD.domains,
+        "asked the CA",
+    )
+    assert lines(AccountAction.SHOW, account, CHANGED) == [
+        "ACME-ca.example-0000",
+        "    CA:       https://ca.example/dir",
+        "    URL:      https://ca.example/acct/1",
+        "    status:   valid",
+        "    key:      rsa3072",
+        "    binding:  kid-1",
+        "    contact:  mailto:a@example.org, mailto:b@example.org",
+        "    used by:  a.example, b.example, c.example, d.example",
+        "    note:     asked the CA",
+        "ACME-ca.example-0000",
+        "    note:     its key was changed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("account", "line"),
+    [
+        (CHANGED, "ACME-ca.example-0000: its key was changed"),
+        (
+            AccountOutcome("", "https://ca", "https://ca/a/1", detail="made"),
+            "https://ca (https://ca/a/1): made",
+        ),
+        (
+            AccountOutcome("ACME-1", domains=("a.example", "b.example"), detail="ended"),
+            "ACME-1: ended; used by a.example, b.example",
+        ),
+    ],
+)
+def test_what_was_done_to_an_account_is_a_line(account: AccountOutcome, line: str) -> None:
+    assert lines(AccountAction.ROLLOVER, account, DAMAGED) == [line]
+    assert lines(AccountAction.ROLLOVER, account, quiet=True) == (
+        [line] if account.is_change else []
+    )
+
+
+def test_a_recovery_without_work_says_so() -> None:
+    assert lines(AccountAction.RECOVER) == [
+        "every stored account is complete: there is nothing to recover"
+    ]
+    assert lines(AccountAction.RECOVER, CHANGED) == ["ACME-ca.example-0000: its key was changed"]
+    assert lines(AccountAction.IMPORT) == []
+
+
+@pytest.mark.parametrize(
+    ("account", "line"),
+    [
+        (
+            DAMAGED,
+            "ACME-ca.example-0001: failed: account.json: it is missing; ask the CA",
+        ),
+        (
+            AccountOutcome("", "https://ca", error=LastError("ca", "no", None, NOW)),
+            "https://ca: failed: no",
+        ),
+        (AccountOutcome("", error=LastError("ca", "no", "wait", NOW)), "account: failed: no; wait"),
+    ],
+)
+def test_what_is_wrong_with_an_account_is_a_line(account: AccountOutcome, line: str) -> None:
+    run = AccountRun(AccountAction.LIST, (account, GOOD))
+    assert render_failures(run, Style()).splitlines() == [line]

@@ -122,3 +122,8 @@ def test_refusal_names_five_identifiers_and_how_many_more() -> None:
     )
     unnamed = (Subproblem("t", "no", None), Subproblem("t", "", "a.example"))
     assert str(refusal(subproblems=unnamed)) == "the CA refused: no (caa, HTTP 403)"
+
+
+def test_an_error_of_no_kind_is_an_error_for_a_human() -> None:
+    error = MdConnectorError("no")
+    assert (error.type, error.exit_code, error.error_class) == ("error", 1, ErrorClass.NEEDS_HUMAN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from mdconnector.errors import CertificateError
 from mdconnector.keys import (
@@ -166,3 +166,22 @@ def test_an_unknown_curve_says_what_to_write() -> None:
     assert caught.value.hint == (
         "use RSA 2048, RSA 3072, RSA 4096, secp256r1 or secp384r1 in MDPrivateKeys"
     )
+
+
+def test_a_key_of_another_kind_is_not_described() -> None:
+    spec = KeySpec("EC", curve="secp256r1")
+    assert spec.describes(ed25519.Ed25519PrivateKey.generate()) is False
+
+
+def test_an_rsa_key_is_read_though_its_numbers_do_not_fit_together() -> None:
+    numbers = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_numbers()
+    odd = rsa.RSAPrivateNumbers(
+        p=numbers.p,
+        q=numbers.q,
+        d=numbers.d,
+        dmp1=numbers.dmp1 + 2,
+        dmq1=numbers.dmq1,
+        iqmp=numbers.iqmp,
+        public_numbers=numbers.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    assert public_bytes(key_from_pem(key_to_pem(odd))) == public_bytes(odd.public_key())

@@ -8,7 +8,11 @@ import pytest
 
 from mdconnector.managed_domain import Finding, Severity
 from mdconnector.outcomes import (
+    AccountAction,
+    AccountOutcome,
+    AccountRun,
     BrokenFile,
+    DomainStatus,
     NotLive,
     Ordered,
     OrderOutcome,
@@ -17,10 +21,14 @@ from mdconnector.outcomes import (
     PromoteRun,
     PromotionOutcome,
     Reload,
+    RevocationOutcome,
+    RevocationRun,
+    Revoked,
     ScanResult,
     Served,
+    StatusResult,
 )
-from mdconnector.renewal import LastError
+from mdconnector.renewal import LastError, State
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BROKEN = (BrokenFile(Finding("syntax", Severity.ERROR, "a.conf:1", "no", "mend it")),)
@@ -173,3 +181,45 @@ def test_what_a_run_does_not_say() -> None:
     assert (run.command, run.reload_detail, run.reload_is_news) == ("promote", "", True)
     assert ScanResult((), (), (), "", "/md").command == "scan"
     assert BROKEN[0].is_news
+
+
+def test_exit_code_of_revocations_accounts_and_status() -> None:
+    error = LastError("ca", "no", None, NOW)
+    done = RevocationOutcome("a.example", Revoked.REVOKED, "")
+    failed = RevocationOutcome("b.example", Revoked.FAILED, "", error=error)
+    assert RevocationRun((done,)).exit_code == 0
+    assert RevocationRun((done, failed)).exit_code == 1
+    assert AccountRun(AccountAction.LIST, (AccountOutcome("ACME-1"),)).exit_code == 0
+    assert AccountRun(AccountAction.LIST, (AccountOutcome("ACME-1", error=error),)).exit_code == 1
+    assert StatusResult((), NOW).exit_code == 0
+
+
+def test_each_result_knows_its_command() -> None:
+    assert RevocationRun(()).command == "revoke"
+    assert AccountRun(AccountAction.LIST, ()).command == "account"
+    assert StatusResult((), NOW).command == "status"
+    assert [str(one) for one in AccountAction] == [
+        "list",
+        "show",
+        "rollover",
+        "deactivate",
+        "recover",
+        "import",
+    ]
+    assert [str(one) for one in Revoked] == ["revoked", "failed"]
+
+
+def test_what_is_not_said_of_an_account_or_a_domain() -> None:
+    account = AccountOutcome("ACME-1")
+    texts = (account.ca_url, account.url, account.status, account.key_label, account.detail)
+    assert texts == ("",) * 5
+    assert (account.kid, account.contact, account.domains) == (None, (), ())
+    assert account.is_change is False
+    assert RevocationOutcome("a.example", Revoked.REVOKED, "").next_step == ""
+    domain = DomainStatus(
+        *("a.example", ("a.example",), State.VALID, "", (), None, None, None, None, None, None),
+        errors=0,
+        ca_url="",
+    )
+    assert (domain.used_by_ssl, domain.is_renewed) == (False, True)
+    assert (domain.lifetimes, domain.served, domain.in_full) == ((), None, None)

@@ -58,3 +58,12 @@ def test_last_of_one_byte_and_first_of_two_are_told_apart() -> None:
 def test_plain_text_is_returned_as_it_is() -> None:
     assert escaped("plain  text") == "plain  text"
     assert escaped("") == ""
+
+
+def test_a_line_feed_alone_is_no_plain_text() -> None:
+    assert escaped("a\nb") == "a\\x0ab"
+
+
+def test_what_is_unprintable_beyond_one_byte_has_four_digits() -> None:
+    assert escaped("\xad\u0600") == "\\xad\\u0600"
+    assert escaped("é\x00") == "é\\x00"

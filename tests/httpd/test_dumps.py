@@ -90,6 +90,26 @@ def test_vhosts_have_their_address_their_place_and_their_aliases() -> None:
     ]
 
 
+def test_the_last_vhost_of_a_text_is_told_as_well() -> None:
+    text = "*:443 is a NameVirtualHost\n  port 443 namevhost a.org (/a.conf:1)\n    alias b.org"
+    assert list(parse_vhosts_dump(text)) == [
+        DumpedVhost("*:443", "a.org", "/a.conf", 1, ("b.org",))
+    ]
+    alone = "*:443 a.org (/a.conf:1)"
+    assert list(parse_vhosts_dump(alone)) == [DumpedVhost("*:443", "a.org", "/a.conf", 1, None)]
+
+
+def test_what_another_dump_says_is_no_vhost() -> None:
+    text = "# In file: /etc/apache2/apache2.conf\n*:443 a.org (/a.conf:1)\n"
+    assert list(parse_vhosts_dump(text)) == []
+
+
+def test_a_text_that_is_cut_off_names_what_it_has() -> None:
+    assert list(parse_config_dump("#  12:")) == [DumpedDirective(0, "", "", "", 12)]
+    text = "  port 443 namevhost a.org (/a.conf:1)"
+    assert list(parse_vhosts_dump(text)) == [DumpedVhost("", "a.org", "/a.conf", 1, ())]
+
+
 def test_both_dumps_may_stand_in_one_text() -> None:
     assert len(list(parse_config_dump(VHOSTS))) == 1
 

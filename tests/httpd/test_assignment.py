@@ -60,6 +60,13 @@ def test_a_pattern_among_the_aliases_finds_the_domains_that_it_matches(
     assert found["a.b.example.org"] == expected
 
 
+@pytest.mark.parametrize("name", [".example.org", "a..example.org"])
+def test_a_pattern_finds_names_with_an_empty_label_as_well(name: str) -> None:
+    text = f"MDomain first.example.net {name} manual\n" + site("www.example.com", "*.example.org")
+    (found,) = interpreted(CA + text).domains
+    assert [vhost.server_name for vhost in found.vhosts] == ["www.example.com"]
+
+
 def test_each_vhost_with_a_pattern_finds_its_own() -> None:
     text = "MDomain a.example.org\nMDomain b.example.net\n"
     sites = site("one.example.com", "*.example.org") + site("two.example.com", "*.example.net")
@@ -85,6 +92,7 @@ def test_a_vhost_with_plain_names_and_patterns_gets_the_domains_of_both() -> Non
         ("*.example.org", "a.b.example.org", False),
         ("*.example.org", "example.org", False),
         ("z.example.net *.example.org", "a.example.org", True),
+        ("z.example.net *..org", "a..org", True),
     ],
 )
 def test_a_wildcard_domain_gets_the_vhosts_whose_server_name_it_covers(
@@ -253,12 +261,17 @@ def test_two_domains_of_one_ssl_vhost_are_told_with_their_places() -> None:
 
 
 def test_each_ssl_vhost_with_two_domains_is_told_in_the_order_of_the_files() -> None:
-    domains = "".join(f"MDomain {one}.example.org\n" for one in "abcd")
-    sites = site("a.example.org", "b.example.org") + site("c.example.org", "d.example.org")
+    domains = "".join(f"MDomain {one}.example.org\n" for one in "abcde")
+    sites = (
+        site("e.example.org")
+        + site("a.example.org", "b.example.org")
+        + site("e.example.org")
+        + site("c.example.org", "d.example.org")
+    )
     found = interpreted(CA + domains + sites)
     assert [(one.code, one.at) for one in found.findings] == [
-        ("domains-on-ssl-vhost", f"{MAIN}:6"),
         ("domains-on-ssl-vhost", f"{MAIN}:11"),
+        ("domains-on-ssl-vhost", f"{MAIN}:20"),
     ]
 
 

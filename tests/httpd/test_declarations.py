@@ -30,7 +30,9 @@ def names(interpretation: Interpretation) -> list[tuple[str, ...]]:
     "lines",
     [
         "MDomain a.example.org b.example.org manual",
+        "MDomain manual a.example.org b.example.org",
         "<MDomain a.example.org b.example.org manual>\n</MDomain>",
+        "<MDomain a.example.org>\nMDMember b.example.org manual\n</MDomain>",
         "<MDomainSet a.example.org>\nMDMember b.example.org\nMDMember manual\n</MDomainSet>",
         "MDContactEmail x@example.org\nMDomain a.example.org b.example.org manual",
     ],
@@ -43,6 +45,7 @@ def test_a_domain_is_declared_within_a_vhost_as_well(lines: str) -> None:
 def test_other_lines_before_a_declaration_do_not_hide_it() -> None:
     text = f"Listen 443\nServerAdmin x@example.org\n{CA}Timeout 5\nMDomain a.example.org\n"
     assert names(interpreted(text)) == [("a.example.org",)]
+    assert names(interpreted(in_vhost("") + text)) == [("a.example.org",)]
 
 
 def test_a_vhost_within_a_section_is_read() -> None:

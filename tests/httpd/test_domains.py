@@ -913,6 +913,11 @@ ALPN = "MDCAChallenges tls-alpn-01\n"
             "ab",
             id="the main server is the name's own",
         ),
+        pytest.param(
+            "Listen 443\nMDBaseServer on\nServerName a.example.org\nSSLEngine on\n" + A_OFFERS,
+            "",
+            id="the main server is asked first",
+        ),
     ],
 )
 def test_names_that_may_be_validated_by_tls_alpn_01(text: str, names: str) -> None:

@@ -53,12 +53,10 @@ def _decoded(content: bytes) -> str:
 def next_word(text: str) -> tuple[str, str]:
     """Take the first word off `text`, and white space around it (httpd: ap_getword_conf)."""
     text = text.lstrip(WHITE_SPACE)
-    if not text:
-        return "", ""
-    quote = text[0]
+    quote = text[:1]
     pattern = _QUOTED_WORD.get(quote)
     match = (pattern or _BARE_WORD).match(text)
-    if match is None:  # cannot be: the first character is no white space
+    if match is None:
         return "", ""
     word = match[1]
     if "\\" in word:

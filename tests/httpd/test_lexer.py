@@ -201,6 +201,7 @@ def test_no_more_words_than_asked_for() -> None:
 def test_rest_begins_with_the_next_word() -> None:
     """White space on both sides of a word is gone."""
     assert next_word("  a   'b' ") == ("a", "'b' ")
+    assert next_word(" \t") == ("", "")
 
 
 _VALUES = {"A": "one", "B": "${A}", "E": "", "a b": "blank"}

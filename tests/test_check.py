@@ -175,6 +175,7 @@ def test_ten_thousand_bad_domains_are_not_ten_thousand_lines() -> None:
     lines = render_check(StatusResult(many, NOW)).splitlines()
     assert len(lines) == 1 + SHOWN_DOMAINS + 1
     assert lines[-1].startswith("and 7 more")
+    assert SHOWN_DOMAINS == 100
 
 
 # --- every word ----------------------------------------------------------------------------------

@@ -11,9 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from mdconnector.metrics import METRICS, PREFIX, render_page
+from mdconnector.metrics import METRICS, PREFIX, Metric, _lines, render_page
 from mdconnector.outcomes import DomainStatus, StatusResult
-from tests.standings import ALL, EC, FAILING, NOW, PENDING, SERVED, STAGED, UNSERVED, standing
+from tests.standings import (
+    ALL,
+    EC,
+    FAILING,
+    NOW,
+    PENDING,
+    SERVED,
+    STAGED,
+    UNSERVED,
+    facts,
+    lifetime,
+    standing,
+)
 
 MONITORING = Path(__file__).resolve().parents[1] / "examples" / "monitoring"
 RULES = MONITORING / "mdconnector.rules.yml"
@@ -145,6 +157,30 @@ def test_what_is_not_known_has_no_sample() -> None:
 def test_labels_are_escaped() -> None:
     odd = standing('a"b\\c\nd')
     assert samples(odd)['domain_consecutive_errors{name="a\\"b\\\\c\\nd"}'] == 0
+
+
+def test_the_whole_page_is_as_it_was() -> None:
+    result = StatusResult((FAILING, STAGED, PENDING, UNSERVED, SERVED), NOW)
+    page = Path(__file__).with_name("mdconnector.prom").read_text()
+    assert render_page(result, "1.2.3") == page
+
+
+def test_of_two_certificates_of_one_kind_the_first_to_end_has_the_sample() -> None:
+    ends = (facts(left=50), facts(left=40), facts(left=60))
+    domain = standing(lifetimes=tuple(lifetime(one) for one in ends))
+    name = 'certificate_not_after_timestamp_seconds{name="a.example",key_spec="rsa2048"}'
+    assert samples(domain)[name] == ends[1].not_after.timestamp()
+
+
+def test_fractions_of_a_second_are_kept_and_help_is_one_line() -> None:
+    half = StatusResult((standing(next_try=NOW + timedelta(milliseconds=500)),), NOW)
+    page = render_page(half, "1.2.3")
+    assert f'next_try_timestamp_seconds{{name="a.example"}} {NOW.timestamp():.0f}.5\n' in page
+    odd = Metric("odd", "a\\b\nc", lambda _result, _version: [])
+    assert list(_lines(odd, half, "1.2.3")) == [
+        r"# HELP mdconnector_odd a\\b\nc",
+        "# TYPE mdconnector_odd gauge",
+    ]
 
 
 def names_in(text: str) -> set[str]:

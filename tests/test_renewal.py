@@ -21,6 +21,7 @@ from mdconnector.managed_domain import (
     Window,
 )
 from mdconnector.renewal import (
+    MAX_HOLD,
     AccountHold,
     Attempt,
     BackingOff,
@@ -666,6 +667,10 @@ def test_a_certificate_of_ten_days_is_asked_about_from_a_tenth_of_its_life_on(mi
     )
     now = NOW + timedelta(minutes=minutes)
     assert is_to_be_asked_about(young, None, now) is (minutes == 0)
+
+
+def test_a_whole_account_is_held_no_longer_than_a_day() -> None:
+    assert MAX_HOLD == DAY
 
 
 # --- what the CA made otherwise ------------------------------------------------------------------

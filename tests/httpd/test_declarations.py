@@ -71,6 +71,12 @@ def test_a_name_below_the_domain_s_own_wildcard_is_covered() -> None:
     assert codes(interpreted(CA + deeper)) == ["name-not-covered"]
 
 
+def test_sixty_five_words_of_a_letter_are_too_many() -> None:
+    text = f"<MDomain a.example.org>\nMDMembers{' b' * 65}\n</MDomain>"
+    assert "too-many-words" in codes(interpreted(CA + text))
+    assert "too-many-words" not in codes(interpreted(CA + text.replace(" b", "", 1)))
+
+
 @pytest.mark.parametrize(("length", "is_folder"), [(255, True), (256, False)])
 def test_a_first_name_is_a_folder_s_name_up_to_255_bytes(length: int, *, is_folder: bool) -> None:
     name = "a" * (length - 4) + ".org"

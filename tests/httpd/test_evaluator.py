@@ -523,6 +523,38 @@ def test_text_in_another_language_is_passed_over() -> None:
     assert live(text, modules=frozenset({"lua_module"})) == ["A"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("LuaHookAccessChecker", "LuaHookAuthChecker", "LuaHookCheckUserID", "LuaHookFixups"),
+        *("LuaHookMapToStorage", "LuaHookPreTranslateName", "LuaHookTranslateName"),
+        *("LuaHookTypeChecker", "LuaQuickHandler"),
+    ],
+)
+def test_each_section_of_mod_lua_is_passed_over(name: str) -> None:
+    """Where the module is loaded; else it is a section like any other."""
+    text = f"<{name} x>\nA\n</{name}>\nB"
+    assert live(text, modules=frozenset({"lua_module"})) == ["B"]
+    assert live(text) == [[f"{name} x", "A"], "B"]
+
+
+@pytest.mark.parametrize(
+    ("line", "module"),
+    [
+        ("LoadFile x.so", "so_module"),
+        ("MacroIgnoreEmptyArgs", "macro_module"),
+        ("MacroIgnoreBadNesting", "macro_module"),
+        ("RemoteIPTrustedProxyList x", "remoteip_module"),
+        ("RemoteIPInternalProxyList x", "remoteip_module"),
+        ("LuaAuthzProvider a b c", "lua_module"),
+    ],
+)
+def test_what_acts_while_it_is_read_leaves_nothing(line: str, module: str) -> None:
+    """Where its module is loaded; else it is a directive like any other."""
+    assert live(f"{line}\nA", modules=frozenset({module})) == ["A"]
+    assert live(f"{line}\nA", modules=frozenset()) == [line, "A"]
+
+
 # assumptions
 
 _OURS = Assumptions(MDCONNECTOR_MODULES, MDCONNECTOR_DEFINES, f"{ROOT}/md")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdconnector.httpd.vhost_names import matches_vhost, pattern_expression
-from mdconnector.httpd.vhosts import parse_address
+from mdconnector.httpd.vhosts import READ_KEYS, is_any_address, parse_address
 from mdconnector.managed_domain import Address, SourceLine, VirtualHost
 from tests.httpd.trees import MAIN, servers
 
@@ -299,6 +299,37 @@ def test_names_of_a_vhost(name: str, *, is_its: bool) -> None:
         address="host.example.org:443",
     )
     assert matches_vhost(vhost, name) is is_its
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("ServerName", "a.org"),
+        ("ServerAdmin", "a@b.org"),
+        ("DocumentRoot", "/srv"),
+        ("Protocol", "https"),
+        ("SSLEngine", "on"),
+        ("SSLCertificateFile", "/c.pem"),
+        ("SSLCertificateKeyFile", "/k.pem"),
+    ],
+)
+def test_a_directive_of_one_word_takes_no_more(name: str, word: str) -> None:
+    assert servers(f"{name} {word}").findings == ()
+    (finding,) = servers(f"{name} {word} more").findings
+    assert finding.message == f"{name} takes one argument, not 2"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_any"),
+    [("*", True), ("0.0.0.0", True), ("::", True), ("192.0.2.1", False)],  # noqa: S104 - compared
+)
+def test_some_hosts_stand_for_every_address(host: str, *, is_any: bool) -> None:
+    assert is_any_address(Address(host, 443)) is is_any
+
+
+def test_what_is_looked_at_is_wanted_in_the_tree() -> None:
+    assert {"listen", "user", "group", "pidfile", "servername", "mdcontactemail"} <= READ_KEYS
+    assert "virtualhost" not in READ_KEYS
 
 
 def test_vhosts_within_a_section_of_mod_md_are_vhosts() -> None:

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
-from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import LockedError, UsageError
 from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import (
-    Address,
-    ExternalAccount,
     Finding,
-    ManagedDomain,
-    RenewMode,
     Severity,
-    SourceLine,
-    VirtualHost,
 )
 from mdconnector.outcomes import (
-    AccountAction,
-    AccountOutcome,
-    AccountRun,
     BrokenFile,
     DomainStatus,
     NotLive,
@@ -32,24 +21,15 @@ from mdconnector.outcomes import (
     OrderOutcome,
     OrderRun,
     Paste,
-    PendingSummary,
     Promoted,
     PromoteRun,
-    PromotionOutcome,
     Reload,
     Result,
-    RevocationOutcome,
-    RevocationRun,
-    Revoked,
     ScanResult,
     Served,
-    ServedSummary,
-    StagedSummary,
     StatusResult,
-    TreeEntry,
 )
-from mdconnector.particulars import NextStep, Particulars
-from mdconnector.renewal import LastError, Reason, State
+from mdconnector.renewal import LastError, State
 from mdconnector.report import (
     Style,
     describe_error,
@@ -58,15 +38,25 @@ from mdconnector.report import (
     render,
     render_failures,
 )
-from mdconnector.result_json import render_error
-from tests.standings import ALONE, ISSUER, standing
-
-NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
-QUIET = Style(quiet=True)
-FACTS = CertificateFacts(
-    "rsa2048", ("a.example",), NOW, NOW + timedelta(days=90), 0x0ABC, "ff", "CA", False, b""
+from tests.results import (
+    ERROR,
+    NONE_WAITS,
+    NOW,
+    NOWHERE,
+    TREE,
+    VHOST,
+    WRONG,
+    managed,
+    outcome,
+    promote_run,
+    promoted,
+    renewal,
+    revocation,
+    scan,
 )
-ERROR = LastError("connection", "no answer", "look at the firewall", NOW)
+from tests.standings import ALONE, standing
+
+QUIET = Style(quiet=True)
 
 
 def order_run(*domains: OrderOutcome, by_name: bool = False, oldest_days: int = 0) -> OrderRun:
@@ -75,10 +65,6 @@ def order_run(*domains: OrderOutcome, by_name: bool = False, oldest_days: int = 
         sum(one.outcome is Ordered.STAGED for one in domains), oldest, oldest_days > 1
     )
     return OrderRun("renew", domains, not_live, by_name)
-
-
-def outcome(word: Ordered, name: str = "a.example", **more: object) -> OrderOutcome:
-    return OrderOutcome(name, word, "the detail", **more)  # type: ignore[arg-type] # a table's row
 
 
 @pytest.mark.parametrize(
@@ -98,15 +84,6 @@ def test_the_exit_code_of_an_order_run(
     domains: tuple[OrderOutcome, ...], by_name: bool, code: int
 ) -> None:
     assert order_run(*domains, by_name=by_name).exit_code == code
-
-
-def promote_run(*domains: PromotionOutcome, **more: object) -> PromoteRun:
-    options: dict[str, object] = {"reload": Reload.RELOADED, "by_name": False}
-    return PromoteRun(domains, **(options | more))  # type: ignore[arg-type] # a table's row
-
-
-def promoted(word: Promoted, **more: object) -> PromotionOutcome:
-    return PromotionOutcome("a.example", word, "the detail", **more)  # type: ignore[arg-type] # as above
 
 
 @pytest.mark.parametrize(
@@ -167,22 +144,6 @@ def test_one_unreachable_ca_is_one_line_for_all_its_domains() -> None:
 def test_a_failed_promotion_tells_what_to_do() -> None:
     run = promote_run(promoted(Promoted.WAITING, error=ERROR), reload=Reload.REFUSED)
     assert "look at the firewall" in render_failures(run, QUIET)
-
-
-def test_json_is_one_object_with_version_command_and_times_in_utc() -> None:
-    run = order_run(outcome(Ordered.RENEWED, certificates=(FACTS,), reasons=(Reason.WINDOW,)))
-    document = json.loads(render(run, Style(as_json=True)))
-    assert (document["version"], document["command"]) == (1, "renew")
-    certificate = document["domains"][0]["certificates"][0]
-    assert certificate["serial"] == "abc"
-    assert certificate["not_before"] == "2026-06-01T12:00:00Z"
-    assert document["domains"][0]["reasons"] == ["window"]
-
-
-def test_an_error_that_ended_the_run_is_json_without_domains() -> None:
-    document = json.loads(render_error(UsageError("no such name", hint="look"), "enroll"))
-    assert document["error"] == {"type": "usage", "detail": "no such name", "hint": "look"}
-    assert "domains" not in document
 
 
 def test_an_error_is_said_with_its_hint() -> None:
@@ -285,30 +246,6 @@ def test_what_is_mended_is_told_even_under_quiet() -> None:
 
 # --- lines, whole --------------------------------------------------------------------------------
 
-AT = SourceLine("/etc/a.conf", 3)
-VHOST = VirtualHost(
-    "a.example",
-    (),
-    (Address("*", 443), Address("2001:db8::1", 443)),
-    True,
-    SourceLine("/v.conf", 1),
-)
-
-
-def managed(*more_names: str, **more: Any) -> ManagedDomain:
-    return ManagedDomain("a.example", ("a.example", *more_names), AT, **more)
-
-
-def scan(**more: Any) -> ScanResult:
-    given: dict[str, Any] = {
-        "domains": (),
-        "findings": (),
-        "assumptions": (),
-        "who_renews": "mdconnector alone renews",
-        "store_path": "/md",
-    }
-    return ScanResult(**(given | more))
-
 
 def lines_of(result: Result, style: Style = Style()) -> list[str]:  # noqa: B008 - frozen
     return render(result, style).splitlines()
@@ -319,32 +256,7 @@ def failures_of(result: Result, style: Style = Style()) -> list[str]:  # noqa: B
 
 
 HEAD = ["mdconnector alone renews", "store: /md"]
-WRONG = Finding(
-    "bad-keys", Severity.ERROR, "/etc/a.conf:3", "no such key", "write RSA", "a.example"
-)
-NOWHERE = Finding("store", Severity.INFO, None, "it is new", "nothing to do")
 WRONG_LINE = "error: /etc/a.conf:3: no such key; write RSA [bad-keys]"
-TREE = (
-    TreeEntry(
-        "VirtualHost",
-        "*:443",
-        ("*:443",),
-        SourceLine("/a.conf", 1),
-        True,
-        (
-            TreeEntry("SSLEngine", "on", ("on",), SourceLine("/a.conf", 2), False, ()),
-            TreeEntry(
-                "Use",
-                "\x1b",
-                ("\x1b",),
-                SourceLine("/m.conf", 9, (SourceLine("/a.conf", 3), SourceLine("/b.conf", 4))),
-                False,
-                (),
-            ),
-        ),
-    ),
-    TreeEntry("MDStapling", "", (), SourceLine("/a.conf", 5), False, ()),
-)
 
 
 @pytest.mark.parametrize(
@@ -442,11 +354,6 @@ def test_a_finding_is_one_line_of_at_most_two_thousand_characters() -> None:
     assert len(line) == 2000
 
 
-def renewal(*domains: OrderOutcome, not_live: NotLive, **more: Any) -> OrderRun:
-    return OrderRun("renew", domains, not_live, False, **more)
-
-
-NONE_WAITS = NotLive(0, None, False)
 OLD_SETS = (
     "2 staged sets are not live (the oldest since 2026-06-01 12:00 UTC); make live: "
     "mdconnector promote --all --reload"
@@ -630,16 +537,6 @@ def test_the_journal_of_a_promotion_has_what_was_done_and_is_news() -> None:
     assert journal_lines(scan(findings=(WRONG,))) == ()
 
 
-def revocation(*failed: LastError | None) -> RevocationRun:
-    done = RevocationOutcome("a.example", Revoked.REVOKED, "rsa2048 1f", (FACTS,), None, "renew it")
-    return RevocationRun(
-        (
-            done,
-            *(RevocationOutcome("b.example", Revoked.FAILED, "no", error=one) for one in failed),
-        )
-    )
-
-
 def test_the_lines_of_a_revocation() -> None:
     run = revocation(ERROR, NO_HINT, None)
     assert lines_of(run) == ["a.example: revoked: rsa2048 1f", "renew it"]
@@ -670,416 +567,3 @@ def test_a_lock_of_six_hours_is_no_longer_silent() -> None:
     assert is_silent(LockedError("busy", age_seconds=6 * hour - 1), quiet=True)
     assert not is_silent(LockedError("busy", age_seconds=6 * hour), quiet=True)
     assert not is_silent(UsageError("no"), quiet=True)
-
-
-# --- JSON, whole: every member that docs/json.md names --------------------------------------------
-
-FACTS_JSON = {
-    "key_spec": "rsa2048",
-    "not_before": "2026-06-01T12:00:00Z",
-    "not_after": "2026-08-30T12:00:00Z",
-    "serial": "abc",
-    "sha256": "ff",
-    "issuer": "CA",
-}
-ERROR_JSON = {"type": "connection", "detail": "no answer", "hint": "look at the firewall"}
-WRONG_JSON = {
-    "code": "bad-keys",
-    "severity": "error",
-    "at": "/etc/a.conf:3",
-    "message": "no such key",
-    "hint": "write RSA",
-    "domain": "a.example",
-}
-NOON = "2026-06-01T12:00:00Z"
-
-
-def json_of(result: Result) -> Any:
-    return json.loads(render(result, Style(as_json=True)))
-
-
-def test_json_of_scan() -> None:
-    domain = managed(
-        "b.example",
-        vhosts=(VHOST,),
-        eab=ExternalAccount("kid", "hmac"),
-        challenges=("http-01",),
-        contact="mailto:a@a.example",
-        profile="short",
-        must_staple=True,
-        static_pairs=(("/c", "/k"),),
-        renew_mode=RenewMode.MANUAL,
-        ca_urls=("https://ca/dir",),
-    )
-    assert json_of(scan(domains=(domain, managed()), findings=(WRONG,))) == {
-        "version": 1,
-        "command": "scan",
-        "store": "/md",
-        "domains": [
-            {
-                "name": "a.example",
-                "names": ["a.example", "b.example"],
-                "ca_urls": ["https://ca/dir"],
-                "key_specs": ["rsa2048"],
-                "challenges": ["http-01"],
-                "renew_mode": "manual",
-                "renewed_by": "mdconnector",
-                "assumed": False,
-                "contact": "mailto:a@a.example",
-                "has_eab": True,
-                "profile": "short",
-                "must_staple": True,
-                "static": True,
-                "used": True,
-                "declared_at": "/etc/a.conf:3",
-                "vhosts": [
-                    {
-                        "server_name": "a.example",
-                        "addresses": ["*:443", "[2001:db8::1]:443"],
-                        "ssl": True,
-                        "declared_at": "/v.conf:1",
-                    }
-                ],
-            },
-            {
-                "name": "a.example",
-                "names": ["a.example"],
-                "ca_urls": ["https://acme-v02.api.letsencrypt.org/directory"],
-                "key_specs": ["rsa2048"],
-                "challenges": [],
-                "renew_mode": "auto",
-                "renewed_by": "mdconnector",
-                "assumed": False,
-                "contact": None,
-                "has_eab": False,
-                "profile": None,
-                "must_staple": False,
-                "static": False,
-                "used": False,
-                "declared_at": "/etc/a.conf:3",
-                "vhosts": [],
-            },
-        ],
-        "findings": [WRONG_JSON],
-    }
-
-
-def test_json_of_a_tree() -> None:
-    def entry(name: str, args: str, file: str, line: int, **more: Any) -> dict[str, Any]:
-        plain = {
-            "name": name,
-            "args": args,
-            "words": args.split(),
-            "section": False,
-            "file": file,
-            "line": line,
-            "used_at": [],
-            "children": [],
-        }
-        return plain | more
-
-    used_at = ["/a.conf:3", "/b.conf:4"]
-    assert json_of(scan(tree=TREE))["directives"] == [
-        entry(
-            *("VirtualHost", "*:443", "/a.conf", 1),
-            section=True,
-            children=[
-                entry("SSLEngine", "on", "/a.conf", 2),
-                entry("Use", "\x1b", "/m.conf", 9, used_at=used_at),
-            ],
-        ),
-        entry("MDStapling", "", "/a.conf", 5),
-    ]
-
-
-def test_json_of_an_order_run() -> None:
-    run = renewal(
-        outcome(Ordered.RENEWED, certificates=(FACTS,), reasons=(Reason.ARI,), renew_at=NOW),
-        outcome(Ordered.FAILED, error=ERROR, next_try=NOW),
-        not_live=NONE_WAITS,
-        broken_files=(BrokenFile(WRONG),),
-    )
-    plain: dict[str, Any] = {
-        "name": "a.example",
-        "detail": "the detail",
-        "reasons": [],
-        "certificates": [],
-        "renew_at": None,
-        "next_try": None,
-        "error": None,
-    }
-    assert json_of(run) == {
-        "version": 1,
-        "command": "renew",
-        "domains": [
-            plain
-            | {
-                "outcome": "renewed",
-                "reasons": ["ari"],
-                "certificates": [FACTS_JSON],
-                "renew_at": NOON,
-            },
-            plain | {"outcome": "failed", "error": ERROR_JSON, "next_try": NOON},
-        ],
-        "findings": [WRONG_JSON],
-    }
-
-
-def test_json_of_a_promotion() -> None:
-    run = promote_run(
-        promoted(Promoted.PROMOTED, certificates=(FACTS,), served=Served.NEW),
-        promoted(Promoted.FAILED, error=ERROR),
-        broken_files=(BrokenFile(WRONG),),
-    )
-    plain = {"name": "a.example", "detail": "the detail"}
-    assert json_of(run) == {
-        "version": 1,
-        "command": "promote",
-        "domains": [
-            plain
-            | {
-                "outcome": "promoted",
-                "certificates": [FACTS_JSON],
-                "served": "new",
-                "error": None,
-            },
-            plain
-            | {
-                "outcome": "failed",
-                "certificates": [],
-                "served": "unchecked",
-                "error": ERROR_JSON,
-            },
-        ],
-        "reload": "reloaded",
-        "findings": [WRONG_JSON],
-    }
-
-
-def test_json_of_a_revocation() -> None:
-    assert json_of(revocation(ERROR)) == {
-        "version": 1,
-        "command": "revoke",
-        "domains": [
-            {
-                "name": "a.example",
-                "outcome": "revoked",
-                "detail": "rsa2048 1f",
-                "certificates": [FACTS_JSON],
-                "error": None,
-            },
-            {
-                "name": "b.example",
-                "outcome": "failed",
-                "detail": "no",
-                "certificates": [],
-                "error": ERROR_JSON,
-            },
-        ],
-    }
-
-
-def test_json_of_accounts() -> None:
-    whole = AccountOutcome(
-        *("ACME-ca-0000", "https://ca", "https://ca/a/1", "kid", "valid", "rsa3072"),
-        contact=("mailto:a@b.example",),
-        domains=("a.example",),
-        detail="its key was changed",
-    )
-    run = AccountRun(AccountAction.ROLLOVER, (whole, AccountOutcome("", error=ERROR)))
-    assert json_of(run) == {
-        "version": 1,
-        "command": "account",
-        "action": "rollover",
-        "accounts": [
-            {
-                "id": "ACME-ca-0000",
-                "ca_url": "https://ca",
-                "url": "https://ca/a/1",
-                "kid": "kid",
-                "status": "valid",
-                "key_spec": "rsa3072",
-                "contact": ["mailto:a@b.example"],
-                "domains": ["a.example"],
-                "detail": "its key was changed",
-                "error": None,
-            },
-            {
-                "id": None,
-                "ca_url": None,
-                "url": None,
-                "kid": None,
-                "status": None,
-                "key_spec": None,
-                "contact": [],
-                "domains": [],
-                "detail": "",
-                "error": ERROR_JSON,
-            },
-        ],
-    }
-
-
-def test_json_of_a_domain_of_which_little_is_known() -> None:
-    result = StatusResult((standing(state=State.MISSING, left=None, used_by_ssl=False),), NOW)
-    assert json_of(result) == {
-        "version": 1,
-        "command": "status",
-        "domains": [
-            {
-                "name": "a.example",
-                "names": ["a.example"],
-                "state": "missing",
-                "detail": "",
-                "not_after": None,
-                "days_left": None,
-                "renew_at": None,
-                "warn_at": None,
-                "certificates": [],
-                "staged": None,
-                "pending": None,
-                "last_error": None,
-                "next_try": None,
-                "errors": 0,
-                "failing_since": None,
-                "last_success": None,
-                "ca_url": "https://acme.sectigo.com/v2/OV",
-                "served": None,
-                "served_equals_stored": None,
-                "check": {"level": "ok", "reasons": []},
-                "in_full": None,
-            }
-        ],
-    }
-
-
-def test_json_of_a_domain_of_which_much_is_known() -> None:
-    domain = standing(
-        state=State.FAILING,
-        left=6.5,
-        detail="a note",
-        staged=StagedSummary(NOW, (FACTS,)),
-        pending=PendingSummary(NOW, "https://ca/o/1"),
-        last_error=ERROR,
-        next_try=NOW,
-        errors=2,
-        failing_since=NOW,
-        last_success=NOW,
-        served=ServedSummary(False, "Apache was not reloaded"),
-    )
-    (found,) = json_of(StatusResult((domain,), NOW))["domains"]
-    level = found.pop("check")
-    assert found == {
-        "name": "a.example",
-        "names": ["a.example"],
-        "state": "failing",
-        "detail": "a note",
-        "not_after": "2026-06-08T00:00:00Z",
-        "days_left": 6,
-        "renew_at": "2026-05-09T07:12:00Z",
-        "warn_at": "2026-05-30T00:00:00Z",
-        "certificates": [
-            {
-                "key_spec": "rsa2048",
-                "not_before": "2026-03-10T00:00:00Z",
-                "not_after": "2026-06-08T00:00:00Z",
-                "serial": "3abc",
-                "sha256": f"{0x3ABC:064x}",
-                "issuer": "Sectigo Public Server Authentication CA OV R36",
-            }
-        ],
-        "staged": {"since": NOON, "certificates": [FACTS_JSON]},
-        "pending": {"since": NOON, "order_url": "https://ca/o/1"},
-        "last_error": ERROR_JSON,
-        "next_try": NOON,
-        "errors": 2,
-        "failing_since": NOON,
-        "last_success": NOON,
-        "ca_url": "https://acme.sectigo.com/v2/OV",
-        "served": "Apache was not reloaded",
-        "served_equals_stored": False,
-        "in_full": None,
-    }
-    assert level["level"] == "warning"
-    assert "Apache was not reloaded" in level["reasons"]
-
-
-def test_json_of_all_about_a_domain() -> None:
-    (found,) = json_of(ALONE)["domains"]
-    full = found["in_full"]
-    assert full["chains"][0] == {
-        "key_spec": "rsa2048",
-        "names": ["www.example.org"],
-        "links": [
-            {
-                "subject": "CN=www.example.org",
-                "issuer": f"CN={ISSUER},O=Sectigo Limited,C=GB",
-                "not_after": "2026-08-21T12:00:00Z",
-                "sha256": f"{0x3ABC:064x}",
-            },
-            {
-                "subject": f"CN={ISSUER},O=Sectigo Limited,C=GB",
-                "issuer": "CN=Sectigo Public Server Authentication Root R46,O=Sectigo Limited,C=GB",
-                "not_after": "2036-03-19T12:00:00Z",
-                "sha256": f"{7:064x}",
-            },
-        ],
-    }
-    assert full["account"] == {
-        "id": "ACME-acme.sectigo.com-0000",
-        "ca_url": "https://acme.sectigo.com/v2/OV",
-        "url": "https://acme.sectigo.com/v2/OV/account/Fqz8cXh1",
-        "kid": "b7c1c1f0e5f14a9e",
-    }
-    assert full["next"] == {
-        "at": "2026-07-22T19:12:00Z",
-        "detail": "the next 'mdconnector renew --all' from then on renews it",
-    }
-    assert full["runs"][2] == {
-        "at": "2026-05-23T05:00:00Z",
-        "command": "renew",
-        "outcome": "failed",
-        "detail": "the CA did not answer within 30 s",
-    }
-    assert full["shown"][1] == {
-        "address": "127.0.0.1",
-        "port": 443,
-        "server_name": "www.example.org",
-        "declared_at": "/etc/apache2/sites-enabled/www.conf:9",
-        "key_spec": "rsa2048",
-        "serial": "3abc",
-        "sha256": f"{0x3ABC:064x}",
-        "equals_stored": True,
-        "fault": None,
-    }
-    unknown = Particulars((), None, NextStep("nothing is due"))
-    (found,) = json_of(StatusResult((standing(in_full=unknown),), NOW))["domains"]
-    assert found["in_full"] == {
-        "chains": [],
-        "account": None,
-        "next": {"at": None, "detail": "nothing is due"},
-        "runs": [],
-        "shown": [],
-    }
-
-
-def test_json_has_a_line_for_each_entry_of_a_list() -> None:
-    assert render_error(UsageError("no"), None) == (
-        '{\n  "version": 1,\n  "command": null,\n'
-        '  "error": {"type": "usage", "detail": "no", "hint": null}\n}\n'
-    )
-    text = render(scan(findings=(NOWHERE, NOWHERE)), Style(as_json=True))
-    entry = json.dumps(
-        {
-            "code": "store",
-            "severity": "info",
-            "at": None,
-            "message": "it is new",
-            "hint": "nothing to do",
-            "domain": None,
-        }
-    )
-    assert text == (
-        '{\n  "version": 1,\n  "command": "scan",\n  "store": "/md",\n  "domains": [],\n'
-        f'  "findings": [\n    {entry},\n    {entry}\n  ]\n}}\n'
-    )

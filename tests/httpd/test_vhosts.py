@@ -111,6 +111,12 @@ def test_vhost_s_own_lines_win() -> None:
     assert vhost.protocols == ("acme-tls/1",)
 
 
+def test_contact_of_mod_md_in_a_vhost_is_kept_and_not_inherited() -> None:
+    assert vhost_of("MDContactEmail a@b.org").contact_email == "a@b.org"
+    found = servers("MDContactEmail a@b.org\n<VirtualHost *:443>\n</VirtualHost>")
+    assert (found.base.contact_email, found.vhosts[0].contact_email) == ("a@b.org", None)
+
+
 def test_placeholder_is_no_admin() -> None:
     assert vhost_of('ServerAdmin "[no address given]"').server_admin is None
 

@@ -123,6 +123,7 @@ def test_the_hmac_is_not_in_any_repr() -> None:
     account = ExternalAccount("kid-1", secret)
     domain = ManagedDomain("a.example", ("a.example",), SourceLine("x.conf", 1), eab=account)
     assert secret not in repr(account) + repr(domain) + str(domain)
+    assert repr(account) == "ExternalAccount(kid='kid-1')"
 
 
 AUTHORITY, BINDING = SourceLine("/etc/a.conf", 3), SourceLine("/etc/b.conf", 7)
@@ -284,7 +285,8 @@ def test_how_a_ca_is_reached_is_what_the_domain_says() -> None:
         proxy_ca_certificates="/p",
     )
     assert domain.ca_access == CaAccess("/c", "http://user:secret@p", "/p")
-    assert "secret" not in repr(domain.ca_access)
+    assert repr(domain.ca_access) == "CaAccess('/c', proxied=True)"
+    assert repr(CaAccess()) == "CaAccess(None, proxied=False)"
 
 
 def test_numbers_and_words_are_those_of_mod_md_and_json() -> None:

@@ -32,6 +32,15 @@ MAX_CHAIN_CERTIFICATES = 10
 MAX_COMMON_NAME_BYTES = 64
 CLOCK_SLACK = timedelta(hours=1)
 
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""what the library raises for a malformed certificate, or only when a part of it is asked for"""
+
 _CERTIFICATE_BLOCK = re.compile(
     rb"-----BEGIN CERTIFICATE-----\r?\n[A-Za-z0-9+/=\r\n]+-----END CERTIFICATE-----"
 )
@@ -135,7 +144,7 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
                 extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER), certificate.serial_number
             ),
         )
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise CertificateError("the certificate cannot be read: it is malformed") from error
 
 
@@ -322,7 +331,7 @@ def make_csr(names: tuple[str, ...], key: PrivateKey, *, must_staple: bool) -> b
 def _parse(block: bytes) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(block)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise CertificateError("the certificate cannot be read: it is malformed") from error
 
 

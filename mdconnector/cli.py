@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import update_wrapper
@@ -674,6 +675,8 @@ def main() -> NoReturn:
     # Nearly all that a run makes stays to its end: looking for garbage that often finds none.
     gc.set_threshold(50_000)
     os.umask(0o077)
+    # what a library thinks of a certificate that somebody sent is nothing that can be mended here
+    warnings.filterwarnings("ignore", r"Parsed a|The parsed certificate")
     output.open_standard_streams()
     arguments = sys.argv[1:]
     try:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 
+from mdconnector.certificates import UNREADABLE
 from mdconnector.errors import HttpdError
 from mdconnector.httpd.programs import find_program, run_program
 from mdconnector.managed_domain import Address, ManagedDomain, VirtualHost, name_covers
@@ -450,5 +451,5 @@ def _ask_openssl(endpoint: Endpoint, label: str | None, limit_seconds: float) ->
 def _serial(der: bytes) -> str | None:
     try:
         return f"{x509.load_der_x509_certificate(der).serial_number:x}"
-    except ValueError:
+    except UNREADABLE:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -378,14 +379,38 @@ def test_reasons_to_revoke_have_the_names_of_rfc_5280() -> None:
         RevocationReason.labelled("x")
 
 
+def remade(certificate: x509.Certificate, old: bytes, new: bytes) -> bytes:
+    """Return a certificate as PEM with other bytes in it."""
+    der = certificate.public_bytes(Encoding.DER)
+    assert old in der
+    body = base64.encodebytes(der.replace(old, new, 1))
+    return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+
+
 def test_chain_with_a_name_that_is_no_text_is_malformed_and_no_error_of_ours() -> None:
     good = CA.credential(("a.example",))
     name = CA.subject.rfc4514_string().removeprefix("CN=").encode()
-    der = CA.root.public_bytes(Encoding.DER)
-    bad = x509.load_der_x509_certificate(der.replace(name, b"\xff" * len(name)))
-    chain = chain_to_pem((good.chain[0], bad))
+    chain = chain_to_pem(good.chain[:1]) + remade(CA.root, name, b"\xff" * len(name))
     with pytest.raises(CertificateError, match="malformed"):
         make_credential(good.spec, good.key, chain)
+
+
+MALFORMED = {
+    "its version is 6": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x06"),
+    "two extensions of one kind": (b"\x06\x03U\x1d\x25", b"\x06\x03U\x1d\x11"),
+    "a name of a kind that nobody uses": (b"\x82\x10shop.example.org", b"\xa3\x10shop.example.org"),
+    "a key of an unknown curve": (
+        b"\x2a\x86\x48\xce\x3d\x03\x01\x07",
+        b"\x2a\x86\x48\xce\x3d\x03\x01\x77",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), MALFORMED.values(), ids=MALFORMED)
+def test_a_leaf_with_odd_parts_is_malformed_and_no_error_of_ours(old: bytes, new: bytes) -> None:
+    good = CA.credential(NAMES)
+    with pytest.raises(CertificateError, match="malformed"):
+        make_credential(good.spec, good.key, remade(good.chain[0], old, new))
 
 
 def test_a_pair_that_does_not_fit_names_the_certificate() -> None:

@@ -19,6 +19,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from mdconnector.certificates import UNREADABLE
 from mdconnector.managed_domain import CertificatePair, ManagedDomain, VirtualHost
 
 Read = Callable[[str], bytes]
@@ -331,7 +332,7 @@ def _certificate(path: str, block: bytes) -> x509.Certificate:
         raise _NotUsableError(path, "a certificate in it is not base64") from error
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except UNREADABLE as error:
         if not _is_whole(der):
             raise _NotUsableError(path, "a certificate in it is malformed") from error
         raise _NotJudgedError(path, "a certificate in it is unusual") from error

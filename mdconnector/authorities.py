@@ -122,6 +122,8 @@ class Accounts:
         self._known: dict[_Key, tuple[StoredAccount, Account]] = {}
         self._registering: dict[tuple[str, str | None], threading.Lock] = {}
         self._registered_again: set[_Key] = set()
+        self._sought: dict[_Key, Account | None] = {}
+        """what the CA said when it was asked for an account by its key"""
         self._stopped: dict[_Key, CaError] = {}
         self._remarks: dict[_Key, str] = {}
         self._contacts: dict[_Key, set[str]] = {}
@@ -218,14 +220,46 @@ class Accounts:
         changed = stored._replace(contact=(contact,))
         return account_files.save_account(self._store, changed, account.key), account
 
+    def look_again(
+        self, domain: ManagedDomain, ca_url: str, doubted: Account, doubt: CaError
+    ) -> Account | None:
+        """Ask the CA for the account by its key, once in a run; None where it knows none.
+
+        Where it calls the account by another URL, that is stored and used from now on. Raises
+        `doubt` where the CA does not say.
+        """
+        key = _key(domain, ca_url)
+        with self._registering[ca_url, _kid(domain)]:
+            if key in self._stopped:
+                raise self._stopped[key]
+            stored, known = self._known[key]
+            if known.url != doubted.url:
+                return known
+            if key not in self._sought:
+                session = self.sessions.session_for(domain, ca_url)
+                try:
+                    found = resources.find_account(session, known.key)
+                except CaError:
+                    raise doubt from None
+                self._sought[key] = found
+                if found is not None and found.url != known.url:
+                    self._put_in_place(domain, ca_url, stored, found)
+            return self._sought[key]
+
     def replace_lost(
         self, domain: ManagedDomain, ca_url: str, lost: Account, error: CaProblemError
     ) -> None:
-        """Put another account in the place of one that the CA does not know any more.
+        """Put another account in the place of one that the CA does not know by its URL.
 
-        That is a stored one that the CA knows, else a new one with the same key; once in a run.
-        Raises the error that stopped the account without a request; `error` where it was in vain.
+        That is the same one by the URL that the CA has for its key, else a stored one that the CA
+        knows, else a new one with the same key; once in a run. Raises the error that stopped the
+        account without a request; `error` where the CA knows the account, or it was in vain.
         """
+        found = self.look_again(domain, ca_url, lost, error)
+        if found is not None:
+            if found.url == lost.url:
+                raise error
+            return
         key = _key(domain, ca_url)
         with self._registering[ca_url, _kid(domain)]:
             if key in self._stopped:
@@ -244,10 +278,16 @@ class Accounts:
                 return
             with self._stopping(domain, ca_url):
                 account = self._announce(domain, ca_url, lost)
-            if account.url != lost.url:
-                account_files.mark_account(self._store, stored, "unknown")
-                stored = self._save(account, domain, ca_url)
-            self._known[key] = (stored, account)
+            self._put_in_place(domain, ca_url, stored, account)
+
+    def _put_in_place(
+        self, domain: ManagedDomain, ca_url: str, lost: StoredAccount, account: Account
+    ) -> None:
+        stored = lost
+        if account.url != lost.url:
+            account_files.mark_account(self._store, lost, "unknown")
+            stored = self._save(account, domain, ca_url)
+        self._known[_key(domain, ca_url)] = (stored, account)
 
     def _other_known(
         self, domain: ManagedDomain, ca_url: str, lost: StoredAccount

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ from mdconnector.acme import jws, resources
 from mdconnector.acme.advice import (
     ACCOUNT_DOES_NOT_EXIST,
     BAD_CSR,
+    MALFORMED,
+    NO_TYPE,
+    UNAUTHORIZED,
     name_portal,
     stops_account,
 )
@@ -26,6 +30,7 @@ from mdconnector.acme.resources import (
     Account,
     Authorization,
     AuthorizationStatus,
+    NoOrderError,
     Order,
     OrderStatus,
 )
@@ -71,7 +76,9 @@ logger = logging.getLogger(__name__)
 # No request is waited for longer, and Sectigo finalizes for 45 s and more.
 LONGEST_FINALIZE = timedelta(seconds=REQUEST_DEADLINE_SECONDS)
 _ALIVE = frozenset({AuthorizationStatus.PENDING, AuthorizationStatus.VALID})
-_FOREIGN_ORDER = frozenset({401, 403, 404})
+_IS_GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+_UNKNOWN = frozenset({ACCOUNT_DOES_NOT_EXIST, MALFORMED, NO_TYPE, UNAUTHORIZED})
+_LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 class Waiting(NamedTuple):
@@ -92,11 +99,16 @@ class Complete(NamedTuple):
 Progress = Waiting | Complete
 
 
-def _says_order_is_gone(error: CaProblemError) -> bool:
-    """Say whether a saved order is of no use any more; Sectigo answers 401 for a foreign one."""
-    if error.type == ACCOUNT_DOES_NOT_EXIST:
-        return True
-    return error.status in _FOREIGN_ORDER and not stops_account(error.detail)
+def _may_be_unknown(error: CaError) -> bool:
+    """Say whether the CA may not know what was asked for, or who asks.
+
+    Several CAs put both under `malformed` and `unauthorized`, among much else.
+    """
+    if not isinstance(error, CaProblemError):
+        return isinstance(error, NoOrderError)
+    if error.status in _LATER or stops_account(error.detail):
+        return False
+    return error.status in _IS_GONE or error.type in _UNKNOWN
 
 
 class Wish(NamedTuple):
@@ -147,6 +159,8 @@ class Enrollment:
         self._replaces = wish.replaces
         self._pending = Pending.load(store, wish.domain)
         self._account_id = ""
+        self._placed: set[str] = set()
+        """orders that were placed in this run"""
         self._answered: set[str] = set()
         """orders whose challenges were answered in this run"""
         self._finalized: set[str] = set()
@@ -276,18 +290,33 @@ class Enrollment:
         note = self._pending.load_order(spec)
         if note is None or note.url is None:
             return None
-        try:
-            order = resources.fetch_order(session, account, note.url)
-        except CaProblemError as error:
-            if not _says_order_is_gone(error):
-                raise
-            self._pending.drop_order(spec)
-            return None
-        if order.status is OrderStatus.INVALID and note.url not in self._answered | self._finalized:
+        order = self._read_order(session, account, note)
+        is_ours = note.url in self._answered | self._finalized
+        if order is None or (order.status is OrderStatus.INVALID and not is_ours):
             # It died between two runs: not this run's failure.
             self._pending.drop_order(spec)
             return None
         return order
+
+    def _read_order(self, session: Session, account: Account, note: OrderNote) -> Order | None:
+        """Read an order; None where there is none at its address any more, or never was.
+
+        The CA is believed if it says so twice and knows the account all the while: a CA in disorder
+        may find the order, and the certificate, tomorrow. An order that was placed in this run is
+        left to the next one, so that a CA that mislays them all is not asked for one after another.
+        """
+        try:
+            return _order_at(session, account, note)
+        except CaError as error:
+            if note.url in self._placed or not _may_be_unknown(error):
+                raise
+            known = self._accounts.look_again(self.domain, self.ca_url, account, error)
+        try:
+            return None if known is None else _order_at(session, known, note)
+        except CaError as error:
+            if not _may_be_unknown(error):
+                raise
+            return None
 
     def _require_clock(self, session: Session) -> None:
         """Order nothing by a clock that is wrong: it would renew all, or refuse what comes."""
@@ -330,13 +359,14 @@ class Enrollment:
         try:
             order = lost or self._new_order(session, account, spec, profile)
         except CaProblemError as error:
-            if error.type != ACCOUNT_DOES_NOT_EXIST:
+            if not _may_be_unknown(error):
                 raise
             self._accounts.replace_lost(self.domain, self.ca_url, account, error)
             account = self._account()
             note = note._replace(account_id=self._account_id)
             order = self._new_order(session, account, spec, profile)
         self._pending.save_order(spec, note._replace(url=order.url))
+        self._placed.add(order.url)
         self._polls = 0
         return order
 
@@ -447,12 +477,13 @@ class Enrollment:
                 f"the {spec.label} request of the open order is gone from the store",
                 hint=f"type 'mdconnector renew {self.domain.name} --force'",
             )
-        self._pending.save_order(spec, note._replace(finalize_sent_at=self._clock()))
+        sent = note._replace(finalize_sent_at=self._clock())
+        self._pending.save_order(spec, sent)
         self._finalized.add(order.url)
         self._polls = 0
         self._step("asking for the certificate", spec)
         try:
-            return resources.finalize(session, account, order, csr)
+            found = resources.finalize(session, account, order, csr)
         except CaUnreachableError as error:
             if error.request_sent:
                 # The CA may still be at work on it; the order tells, now or in the next run.
@@ -464,6 +495,11 @@ class Enrollment:
             if error.type == BAD_CSR:
                 self._pending.drop_key(spec)
             raise
+        if found.url != order.url:
+            self._pending.save_order(spec, sent._replace(url=found.url))
+            self._placed.add(found.url)
+            self._finalized.add(found.url)
+        return found
 
     def _may_be_finalizing(self, order: Order, spec: KeySpec) -> bool:
         """Say whether a finalize that was sent may still be under way: it is not sent again then.
@@ -536,6 +572,11 @@ class Enrollment:
     def abandon(self) -> None:
         """Take away what a failed attempt has set up for challenges."""
         self._tear_down()
+
+
+def _order_at(session: Session, account: Account, note: OrderNote) -> Order:
+    order = resources.fetch_order(session, account, note.url or "")
+    return resources.require_order_for(order, note.names)
 
 
 def _offered(authorization: Authorization) -> OfferedAuthorization:

@@ -26,6 +26,8 @@ ORDER_NOT_READY = ACME_ERROR + "orderNotReady"
 RATE_LIMITED = ACME_ERROR + "rateLimited"
 UNAUTHORIZED = ACME_ERROR + "unauthorized"
 UNSUPPORTED_CONTACT = ACME_ERROR + "unsupportedContact"
+NO_TYPE = "about:blank"
+"""RFC 7807 §4.2: the HTTP status says it all"""
 
 _A_PORTAL = "the CA's portal"
 _THEN = "; then: mdconnector renew NAME"

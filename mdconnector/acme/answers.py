@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urljoin
 
-from mdconnector.acme.advice import ACME_ERROR, BAD_NONCE, Purpose, advise
+from mdconnector.acme.advice import ACME_ERROR, BAD_NONCE, NO_TYPE, Purpose, advise
 from mdconnector.errors import CaProblemError, CaProtocolError, Subproblem
 from mdconnector.printable import printable
 
@@ -244,7 +244,7 @@ def problem_error(
     `host` is the CA's: its portal is named by what the CA calls it.
     """
     subproblems = _subproblems(document)
-    kind = problem_word(document, "type") or "about:blank"
+    kind = problem_word(document, "type") or NO_TYPE
     detail = printable(problem_word(document, "detail") or problem_word(document, "title") or "")
     to_judge = subproblems[0].type if kind == _COMPOUND and subproblems else kind
     found = advise(kind=to_judge, status=status, detail=detail, host=host, purpose=purpose)
@@ -254,7 +254,7 @@ def problem_error(
         url=url,
         status=status,
         type=printable(kind, 200),
-        detail=detail or (status_phrase(status) if kind == "about:blank" else ""),
+        detail=detail or (status_phrase(status) if kind == NO_TYPE else ""),
         subproblems=subproblems,
         hint=hint,
         error_class=found.error_class,
@@ -356,7 +356,7 @@ def _subproblems(document: JsonObject | None) -> tuple[Subproblem, ...]:
         members = document.objects("subproblems")[:_MAX_SUBPROBLEMS]
         return tuple(
             Subproblem(
-                type=printable(problem_word(member, "type") or "about:blank", 200),
+                type=printable(problem_word(member, "type") or NO_TYPE, 200),
                 detail=printable(problem_word(member, "detail") or ""),
                 identifier=_identifier(member),
             )

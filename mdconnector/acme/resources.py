@@ -31,7 +31,12 @@ from mdconnector.acme.advice import (
 from mdconnector.acme.answers import Directory, JsonObject, Response, in_utc, problem_error
 from mdconnector.acme.jws import der_text, external_account_binding
 from mdconnector.acme.session import LONGEST_RETRY_WAIT_SECONDS, Session
-from mdconnector.certificates import MAX_CHAIN_BYTES, MAX_CHAIN_CERTIFICATES, split_chain
+from mdconnector.certificates import (
+    MAX_CHAIN_BYTES,
+    MAX_CHAIN_CERTIFICATES,
+    UNREADABLE,
+    split_chain,
+)
 from mdconnector.errors import (
     CaError,
     CaProblemError,
@@ -133,6 +138,10 @@ class Authorization(NamedTuple):
     wildcard: bool = False
     challenges: tuple[Challenge, ...] = ()
     expires: datetime | None = None
+
+
+class NoOrderError(CaProtocolError):
+    """What the CA has at an order's address is no order."""
 
 
 class Chain(NamedTuple):
@@ -238,8 +247,24 @@ def new_order(
 
 
 def fetch_order(session: Session, account: Account, url: str) -> Order:
-    """Read an order (POST-as-GET, §7.4)."""
-    return _order(session, _read(session, account, url, Purpose.READ), url)
+    """Read an order (POST-as-GET, §7.4). Raises NoOrderError where something else is there."""
+    try:
+        response = _read(session, account, url, Purpose.READ)
+        response.json("order").text("status")
+    except CaProtocolError as error:
+        raise NoOrderError(error.message, url=error.url, hint=error.hint) from error
+    return _order(session, response, url)
+
+
+def require_order_for(order: Order, names: tuple[str, ...]) -> Order:
+    """Return an order that is for exactly these names. Raises NoOrderError for any other."""
+    if set(order.names) != {name.lower() for name in names}:
+        raise NoOrderError(
+            f"the CA made an order for other names: {printable(', '.join(order.names))} "
+            f"instead of {', '.join(names)}",
+            url=order.url,
+        )
+    return order
 
 
 def fetch_authorization(session: Session, account: Account, url: str) -> Authorization:
@@ -285,7 +310,7 @@ def finalize(session: Session, account: Account, order: Order, csr_der: bytes) -
             purpose=Purpose.FINALIZE,
             repeatable=False,
         )
-        return _order(session, response, order.url)
+        found = _order(session, response, order.url)
     except CaUnreachableError as error:
         if not error.request_sent:
             raise
@@ -300,6 +325,7 @@ def finalize(session: Session, account: Account, order: Order, csr_der: bytes) -
         if found.status in (OrderStatus.PROCESSING, OrderStatus.VALID):
             return found
         raise
+    return _at_its_address(session, account, found, response.location)
 
 
 def fetch_chain(session: Session, account: Account, order: Order) -> bytes:
@@ -497,14 +523,8 @@ def _place_order(
         raise CaProtocolError(
             "the CA's answer to newOrder has no header Location", url=response.url
         )
-    order = _order(session, response, response.location)
-    if set(order.names) != {name.lower() for name in names}:
-        raise CaProtocolError(
-            f"the CA made an order for other names: {printable(', '.join(order.names))} "
-            f"instead of {', '.join(names)}",
-            url=order.url,
-        )
-    return order
+    session.refuse_foreign(response.location)
+    return require_order_for(_order(session, response, response.location), names)
 
 
 def find_lost_order(
@@ -533,11 +553,22 @@ def fetch_open_order(
 ) -> Order | None:
     """Read an order that may be one for exactly these names, not finalized yet; else None."""
     try:
-        order = fetch_order(session, account, url)
+        order = require_order_for(fetch_order(session, account, url), names)
     except (CaProblemError, CaProtocolError):
         return None
-    is_open = order.status in (OrderStatus.PENDING, OrderStatus.READY)
-    return order if is_open and set(order.names) == {name.lower() for name in names} else None
+    return order if order.status in (OrderStatus.PENDING, OrderStatus.READY) else None
+
+
+def _at_its_address(
+    session: Session, account: Account, order: Order, elsewhere: str | None
+) -> Order:
+    """Find out which of two addresses is the order's, where newOrder and finalize gave two."""
+    if elsewhere is None or elsewhere == order.url:
+        return order
+    for url in (order.url, elsewhere):
+        with suppress(CaError):
+            return require_order_for(fetch_order(session, account, url), order.names)
+    return order
 
 
 def _order_after_lost_finalize(
@@ -736,6 +767,6 @@ def _certificate_blocks(response: Response) -> tuple[bytes, ...]:
 def _pem_of_der(body: bytes) -> bytes:
     try:
         certificate = x509.load_der_x509_certificate(body)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise CertificateError("the CA's answer holds no certificate") from error
     return certificate.public_bytes(serialization.Encoding.PEM).rstrip(b"\n")

@@ -170,7 +170,7 @@ class Session:
         """Send an unsigned GET: the directory, and renewal information (RFC 9773)."""
         if purpose is not Purpose.DIRECTORY:
             self.directory()
-            self._refuse_foreign(url)
+            self.refuse_foreign(url)
         return self._repeated(
             lambda: self._accepted(self._exchange("GET", url, purpose=purpose), purpose),
             repeatable=True,
@@ -197,7 +197,7 @@ class Session:
         self._respect_stop(kid)
         self._respect_silence()
         self.directory()
-        self._refuse_foreign(url)
+        self.refuse_foreign(url)
 
         def send() -> Response:
             nonce = self._take_nonce()
@@ -214,6 +214,16 @@ class Session:
             return self._accepted(answer, purpose, kid=kid)
 
         return self._repeated(send, repeatable=repeatable)
+
+    def refuse_foreign(self, url: str) -> None:
+        """Raise CaProtocolError for an address that the CA's directory does not vouch for."""
+        origin = origin_of(url)
+        if origin is None or origin not in self._origins:
+            raise CaProtocolError(
+                f"the CA points to where its directory does not: {printable(url, 200)}",
+                url=self.directory_url,
+                hint="nothing was sent there; ask the CA whether this address is its own",
+            )
 
     def ca_time(self) -> datetime | None:
         """Return what time it is by the CA's clock, None where it does not say.
@@ -268,15 +278,6 @@ class Session:
                 hint="only https is followed, and to this host only from a CA on this host",
             )
         return origin
-
-    def _refuse_foreign(self, url: str) -> None:
-        origin = origin_of(url)
-        if origin is None or origin not in self._origins:
-            raise CaProtocolError(
-                f"the CA points to where its directory does not: {printable(url, 200)}",
-                url=self.directory_url,
-                hint="nothing was sent there; ask the CA whether this address is its own",
-            )
 
     def _take_nonce(self) -> str:
         with self._lock:

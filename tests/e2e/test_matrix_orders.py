@@ -6,6 +6,7 @@ Each test names its row, and proves by the rule's hits that its fault was really
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import signal
@@ -151,12 +152,13 @@ def test_matrix_e4_saved_order_that_is_gone_is_replaced_in_the_same_run_with_the
     proxy.expect(Rule(Hang(), path=FINALIZE))
     assert "pending" in sites.here("renew", "--all", "--wait", "0").stdout
     key = sites.note(PROVEN, EC_KEY).read_bytes()
-    gone = Rule(answer, path=READ, nth=1)
+    note = json.loads(sites.note(PROVEN, "order.secp256r1.json").read_text())
+    gone = Rule(answer, path=READ + note["url"].rpartition("/")[2])
     proxy.expect(gone)
     orders, certificates = proxy.pebble.orders, proxy.pebble.certificates
     done = sites.here("renew", "--all")
     assert done.exit_code == 0, done.output
-    assert gone.hits == 1
+    assert gone.hits >= 1
     assert proxy.pebble.orders - orders == 1
     assert proxy.pebble.certificates - certificates == 1
     assert sites.note(PROVEN, EC_KEY).read_bytes() == key

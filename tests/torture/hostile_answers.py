@@ -276,7 +276,7 @@ def _unsigned() -> Iterator[None]:
 def _patched(without: str) -> Iterator[None]:
     if without == "origins":
         with (
-            mock.patch.object(Session, "_refuse_foreign"),
+            mock.patch.object(Session, "refuse_foreign"),
             mock.patch.object(session, "may_follow", return_value=True),
         ):
             yield

@@ -200,7 +200,7 @@ def _run(sites: SitesBehindProxy, result: Path, without: str) -> None:
     sys.addaudithook(partial(_audit, wrongs, sites.proxy.port, str(sites.folder)))
     signal.alarm(SECONDS_FOR_A_RUN)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    with mock.patch.object(Session, "_refuse_foreign") if without else mock.MagicMock():
+    with mock.patch.object(Session, "refuse_foreign") if without else mock.MagicMock():
         done = sites.here(*RENEW)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     megabytes = (peak - pages * resource.getpagesize()) / 2**20

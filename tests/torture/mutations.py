@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import random
@@ -240,6 +241,18 @@ def _damaged_base64(answer: Answer, dice: random.Random) -> Answer:
     return _with_body(answer, bytes(body))
 
 
+def _flipped_bytes_of_a_certificate(answer: Answer, dice: random.Random) -> Answer:
+    """Change what a certificate says, in a block that is well-formed still."""
+    blocks = _blocks(answer)
+    at = dice.randrange(len(blocks))
+    label, *lines, end = blocks[at].splitlines()
+    der = bytearray(base64.b64decode(b"".join(lines)))
+    for _ in range(dice.choice((1, 1, 3, 10))):
+        der[dice.randrange(len(der))] = dice.randrange(256)
+    blocks[at] = label + b"\n" + base64.encodebytes(bytes(der)) + end + b"\n"
+    return _with_body(answer, b"".join(blocks))
+
+
 def _endless_dashes(answer: Answer, dice: random.Random) -> Answer:
     return _with_body(answer, b"-----BEGIN CERTIFICATE-----\n" * dice.choice((100, 10_000)))
 
@@ -310,6 +323,12 @@ def _odd_header(answer: Answer, dice: random.Random) -> Answer:
     return answer._replace(headers=dict(answer.headers) | odd)
 
 
+def _false_location(answer: Answer, dice: random.Random) -> Answer:
+    """Name another address of the CA's for what was made, or one that leads nowhere."""
+    places = (" ", "/none", "/dir", "/order-plz", "/sign-me-up", "/my-account/none", "/my-order/0")
+    return answer._replace(headers=dict(answer.headers) | {"Location": dice.choice(places)})
+
+
 def _missing_header(answer: Answer, dice: random.Random) -> Answer:
     gone = dice.choice([*answer.headers, "Replay-Nonce"])
     kept = {name: value for name, value in answer.headers.items() if name != gone}
@@ -327,6 +346,7 @@ _OF_JSON: tuple[Callable[[Answer, random.Random], Answer], ...] = (
     _other_kind_of_document,
     _deep_nesting,
     _long_number,
+    _false_location,
 )
 _OF_PEM: tuple[Callable[[Answer, random.Random], Answer], ...] = (
     _shuffled_blocks,
@@ -334,6 +354,8 @@ _OF_PEM: tuple[Callable[[Answer, random.Random], Answer], ...] = (
     _junk_between_blocks,
     _private_key_in_the_chain,
     _damaged_base64,
+    _flipped_bytes_of_a_certificate,
+    _flipped_bytes_of_a_certificate,
     _endless_dashes,
 )
 _OF_ALL: tuple[Callable[[Answer, random.Random], Answer], ...] = (

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mdconnector.candidates import Candidate, failed, last_error_of, nothing_at_all, sort_out
-from mdconnector.errors import ErrorClass, HttpdError, MdConnectorError, StoreError
+from mdconnector.errors import (
+    ErrorClass,
+    HttpdError,
+    MdConnectorError,
+    StoreBusyError,
+    StoreError,
+)
 from mdconnector.httpd import process
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import ReloadOutcome, RunningHttpd
@@ -249,10 +255,13 @@ class _Deployment:
         by_name = {candidate.name: candidate for candidate in candidates}
         promoted = {}
         for name, result in swapped.items():
-            if isinstance(result, StoreError):
-                outcomes[name] = failed(by_name[name].stock, result)
-            else:
-                promoted[name] = result
+            match result:
+                case StoreBusyError():
+                    outcomes[name] = self._waits(by_name[name], result)
+                case StoreError():
+                    outcomes[name] = failed(by_name[name].stock, result)
+                case _:
+                    promoted[name] = result
         disturbed = [one for one in prepared if one.name not in swapped]
         if disturbed:
             promotion.discard(self._store, disturbed)

@@ -4,6 +4,7 @@
     ├── UsageError                 the command line asks for something that cannot be     exit 2
     ├── ConfigurationError         Apache's configuration, with file:line   exit 2, 1 for one domain
     ├── StoreError                 one file or folder of the store          exit 1
+    │   ├── StoreBusyError         somebody else holds mod_md's store.lock
     │   └── UnsafeStoreError       the store as a whole; nothing was changed    exit 3
     ├── LockedError                another run is at work                   exit 75
     ├── CertificateError           a key or a chain is not what it should be              exit 1
@@ -105,6 +106,12 @@ class StoreError(MdConnectorError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
+
+
+class StoreBusyError(StoreError):
+    """Another process holds mod_md's store.lock; what was to be done can be done later."""
+
+    default_class = ErrorClass.TRANSIENT
 
 
 class UnsafeStoreError(StoreError):

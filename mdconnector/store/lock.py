@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from mdconnector.errors import LockedError, StoreError, UnsafeStoreError
+from mdconnector.errors import LockedError, StoreBusyError, UnsafeStoreError
 from mdconnector.printable import printable
 from mdconnector.store.folder import store_error
 from mdconnector.this_host import host_name
@@ -75,14 +75,14 @@ def run_lock(
 def store_lock(store: Store, wait_seconds: float = 5) -> Iterator[None]:
     """Hold mod_md's store.lock, so that no Apache with MDStoreLocks activates a set meanwhile.
 
-    Raises StoreError when `wait_seconds` are over.
+    Raises StoreBusyError when `wait_seconds` are over.
     """
     deadline = time.monotonic() + wait_seconds
     fd = store.base.open_lock(STORE_LOCK, STORE_LOCK_MODE)
     try:
         while not _lock_both_ways(store, fd):
             if time.monotonic() >= deadline:
-                raise StoreError(
+                raise StoreBusyError(
                     "another process holds it; probably an Apache that starts or reloads",
                     path=store.base.path_of(STORE_LOCK),
                     hint="try again; fuser -v tells which process of this host it is",

@@ -218,8 +218,11 @@ def test_matrix_b4_store_lock_that_another_host_holds_lets_the_old_set_serve(
     before = live_pair(place)
     with store_lock_held(place):
         done = place.run("promote", "--all")
-    assert done.exit_code == 1
-    assert f"{LIVE}: failed: {place.store}/store.lock: another process holds it" in done.stderr
+    assert done.exit_code == 4
+    assert (
+        f"{LIVE}: waiting: the set waits in staging: {place.store}/store.lock: "
+        "another process holds it"
+    ) in done.stderr
     assert live_pair(place) == before
     assert (place.store / "mdconnector" / "pending" / LIVE / "set.json").exists()
 

@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 
 from mdconnector.certificates import Credential, chain_to_pem
-from mdconnector.errors import StoreError
+from mdconnector.errors import StoreBusyError, StoreError
 from mdconnector.store import folder as folders
 from mdconnector.store.archive import Archive
 from mdconnector.store.attempts import load_attempt
@@ -231,7 +231,7 @@ def test_matrix_b4_nothing_is_swapped_while_another_holds_store_lock(
     monkeypatch.setattr("mdconnector.store.lock.time.monotonic", lambda: next(seconds))
     with store_lock(store):
         error = (swap(store, [NAME]) or {})[NAME]
-    assert isinstance(error, StoreError)
+    assert isinstance(error, StoreBusyError)
     assert "store.lock" in error.path
     assert live(store) == leaves(OLD)
     assert work_of(store) == []

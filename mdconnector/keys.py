@@ -7,9 +7,11 @@ Nothing here prints, logs or stores a key.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -95,19 +97,37 @@ def label_of_key(key: object) -> str:
 def generate_key(spec: KeySpec) -> PrivateKey:
     """Make a new private key of the kind that `spec` names."""
     if spec.is_rsa:
-        return rsa.generate_private_key(public_exponent=65537, key_size=spec.bits)
+        with random_numbers():
+            return rsa.generate_private_key(public_exponent=65537, key_size=spec.bits)
     curve = _CURVES.get(spec.curve.lower())
     if curve is None:
         raise CertificateError(
             f"cannot make a key on the curve {spec.curve}",
             hint="use RSA 2048, RSA 3072, RSA 4096, secp256r1 or secp384r1 in MDPrivateKeys",
         )
-    return ec.generate_private_key(curve())
+    with random_numbers():
+        return ec.generate_private_key(curve())
 
 
 def generate_account_key() -> rsa.RSAPrivateKey:
     """Make a new account key: RSA 3072, the only kind that mod_md can use too."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=ACCOUNT_KEY_BITS)
+    with random_numbers():
+        return rsa.generate_private_key(public_exponent=65537, key_size=ACCOUNT_KEY_BITS)
+
+
+@contextmanager
+def random_numbers() -> Iterator[None]:
+    """Raise CertificateError where OpenSSL needs random numbers and the system gives none.
+
+    It asks for them when a process makes a key, or signs, for the first time.
+    """
+    try:
+        yield
+    except InternalError as error:
+        raise CertificateError(
+            "no private key can be made or used: the system gives no random numbers",
+            hint="see why getrandom and /dev/urandom fail on this host; the next run tries again",
+        ) from error
 
 
 def key_to_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:

@@ -20,7 +20,7 @@ from josepy.jwa import ES256, ES384, ES512, HS256, RS256, JWASignature
 from josepy.jwk import JWKEC, JWKRSA
 
 from mdconnector.errors import CertificateError, ChallengeError, ConfigurationError
-from mdconnector.keys import PrivateKey
+from mdconnector.keys import PrivateKey, random_numbers
 
 MIN_HMAC_BYTES = 16
 
@@ -53,7 +53,8 @@ def sign_request(
         protected["kid"] = kid
     content = b"" if payload is None else _json(payload)
     signed = _signing_input(protected, content)
-    return _json(_flattened(signed, algorithm.sign(key, signed)))
+    with random_numbers():
+        return _json(_flattened(signed, algorithm.sign(key, signed)))
 
 
 def key_change(

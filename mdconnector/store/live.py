@@ -31,7 +31,7 @@ from mdconnector.certificates import (
     verify_set,
 )
 from mdconnector.errors import CertificateError, StoreError
-from mdconnector.keys import KeySpec, PrivateKey, key_from_pem
+from mdconnector.keys import KeySpec, PrivateKey, key_from_pem, random_numbers
 from mdconnector.renewal import InstalledCertificate, StagedSet, due_reasons, needs_enrolling
 from mdconnector.store.folder import UnsafeEntryError
 from mdconnector.store.pairs import MAX_KEY_BYTES
@@ -404,7 +404,8 @@ def _prove(credential: Credential) -> None:
     if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size > _MAX_RSA_BITS:
         raise CertificateError(f"the RSA key has more than {_MAX_RSA_BITS} bits")
     try:
-        signature = _sign(credential.key)
+        with random_numbers():
+            signature = _sign(credential.key)
         if isinstance(public_key, rsa.RSAPublicKey):
             public_key.verify(signature, _PROOF, padding.PKCS1v15(), hashes.SHA256())
         elif isinstance(public_key, ec.EllipticCurvePublicKey):

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tests.e2e.behind_proxy import SitesBehindProxy
+from tests.e2e.behind_proxy import PROVEN, SitesBehindProxy
 from tests.e2e.command import clean_environment
 from tests.e2e.snapshot import snapshot
 from tests.parts import FaultingProxy, find_program
@@ -36,10 +37,19 @@ FINALIZE_HAS_ENDED = timedelta(minutes=5)
 
 def traced(sites: SitesBehindProxy, log: Path, *options: str) -> int:
     """Run `renew --all` below strace; return how it ended."""
+    return below_strace(
+        sites, log, *options, command=(sys.executable, "-m", "mdconnector")
+    ).returncode
+
+
+def below_strace(
+    sites: SitesBehindProxy, log: Path, *options: str, command: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """Run `renew --all` below strace."""
     done = subprocess.run(
         [
             *(find_program("strace"), "-f", "-qq", "-o", str(log), *options),
-            *(sys.executable, "-m", "mdconnector", "renew", "--all", "--sites", str(sites.sites)),
+            *(*command, "renew", "--all", "--sites", str(sites.sites)),
         ],
         env=clean_environment(),
         stdin=subprocess.DEVNULL,
@@ -50,7 +60,7 @@ def traced(sites: SitesBehindProxy, log: Path, *options: str) -> int:
     )
     if "ptrace" in done.stderr:
         pytest.fail(f"strace may not trace here: {done.stderr}")
-    return done.returncode
+    return done
 
 
 @dataclass(frozen=True)
@@ -113,3 +123,43 @@ def test_matrix_c1_e1_f4_g1_run_killed_at_a_system_call_is_taken_up_by_the_next(
     before = snapshot(new_sites.store)
     assert new_sites.here("renew", "--all", later=FINALIZE_HAS_ENDED).exit_code == 0
     assert snapshot(new_sites.store) == before, "something was left to be cleared away"
+
+
+CALLS_OF_A_THREAD = 20
+COUNTABLE = f"""
+import os, threading
+run = threading.Thread.run
+def run_later(thread):
+    for _ in range({CALLS_OF_A_THREAD}):
+        os.getrandom(1)
+    run(thread)
+threading.Thread.run = run_later
+from mdconnector.cli import main
+main()"""
+"""the command, whose threads ask for random numbers more often than the first one ever does"""
+
+
+def test_matrix_g1_key_that_cannot_be_made_without_random_numbers_costs_one_line(
+    sites: SitesBehindProxy, proxy: FaultingProxy, parts_folder: Path
+) -> None:
+    log = parts_folder / "trace.txt"
+    command = (sys.executable, "-c", COUNTABLE)
+    whole = sites.copy(parts_folder / "whole")
+    assert below_strace(whole, log, "-e", "trace=getrandom", command=command).returncode == 0
+    by_thread = collections.defaultdict(list)
+    for thread, call in re.findall(r"^(\d+) +(getrandom\(.*)", log.read_text(), re.MULTILINE):
+        by_thread[thread].append(call)
+    first, working = by_thread.values()
+    assert len(first) < CALLS_OF_A_THREAD
+    # OpenSSL's seed: that of TLS comes first, that of the keys last
+    seeds = [number for number, call in enumerate(working, 1) if ", 48, 0) = " in call]
+
+    orders = proxy.pebble.orders
+    refuse = f"inject=getrandom:error=EIO:when={seeds[-1]}+"
+    done = below_strace(sites, log, "-e", refuse, command=command)
+    assert "INJECTED" in log.read_text()
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{PROVEN}: failed: no private key can be made or used: ")
+    assert (done.returncode, proxy.pebble.orders) == (1, orders)
+    assert not list(sites.note(PROVEN).glob("privkey*"))
+    sites.heals()

@@ -175,7 +175,7 @@ class JsonObject:
 
 def _is_sound(text: str) -> bool:
     # json.loads lets half of a surrogate pair through, which no file and no request can carry.
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class Response(NamedTuple):

@@ -6,6 +6,7 @@ leads nowhere.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 
 import httpx
@@ -41,12 +42,18 @@ def origin_of(url: str) -> Origin | None:
     if not url.isascii() or not url.isprintable() or " " in url:
         return None
     try:
-        parsed = httpx.URL(url)
+        parsed = parsed_url(url)
     except httpx.InvalidURL:
         return None
     if parsed.scheme not in PORTS or not parsed.host or parsed.userinfo or parsed.fragment:
         return None
     return parsed.scheme, parsed.host, parsed.port or PORTS[parsed.scheme]
+
+
+@functools.lru_cache(maxsize=64)
+def parsed_url(url: str) -> httpx.URL:
+    """Parse a URL once for the look at its origin and for the request. Raises httpx.InvalidURL."""
+    return httpx.URL(url)
 
 
 def may_follow(directory: Origin, other: Origin) -> bool:

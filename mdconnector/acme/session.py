@@ -33,7 +33,7 @@ from mdconnector.acme.answers import (
     status_phrase,
 )
 from mdconnector.acme.jws import sign_request
-from mdconnector.acme.origins import Origin, directory_origin, may_follow, origin_of
+from mdconnector.acme.origins import Origin, directory_origin, may_follow, origin_of, parsed_url
 from mdconnector.acme.transport import limit_request, make_transport
 from mdconnector.errors import (
     CaError,
@@ -58,6 +58,13 @@ LONGEST_RETRY_WAIT_SECONDS = 10.0
 MAX_UNANSWERED_REQUESTS = 3
 SILENCE_SECONDS = 60.0
 _MAX_KEPT_NONCES = 64
+_HEADERS = {
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+    "Accept-Language": "en",
+    "Connection": "keep-alive",
+    "User-Agent": f"mdconnector/{__version__}",
+}
 _PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY")
 
 
@@ -108,19 +115,12 @@ class Session:
         self._lock = threading.Lock()
         self._contact_lock = threading.RLock()
         self._jitter = SystemRandom()
-        self._client = httpx.Client(
-            transport=transport
-            or make_transport(
-                ca_certificates, proxy_url=proxy_url, proxy_ca_certificates=proxy_ca_certificates
-            ),
-            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-            headers={
-                "User-Agent": f"mdconnector/{__version__}",
-                "Accept-Encoding": "identity",
-                "Accept-Language": "en",
-            },
-            follow_redirects=False,
-            trust_env=False,
+        self._timeouts = httpx.Timeout(
+            READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS
+        ).as_dict()
+        # Not httpx.Client: its cookies, redirects and merged URLs are not for a CA.
+        self._transport = transport or make_transport(
+            ca_certificates, proxy_url=proxy_url, proxy_ca_certificates=proxy_ca_certificates
         )
 
     @property
@@ -135,7 +135,7 @@ class Session:
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -386,12 +386,19 @@ class Session:
         """Send one request once and read its answer, whatever its status."""
         with self._lock:
             self.requests_sent += 1
-        headers = {"Content-Type": "application/jose+json"} if body is not None else {}
+        content_type = {"Content-Type": "application/jose+json"} if body is not None else {}
         limit_request(REQUEST_DEADLINE_SECONDS)
         ends_at = self._clock() + REQUEST_DEADLINE_SECONDS
         try:
-            request = self._client.build_request(method, url, content=body, headers=headers)
-            answer = self._client.send(request, stream=True)
+            request = httpx.Request(
+                method,
+                parsed_url(url),
+                content=body,
+                headers=_HEADERS | content_type,
+                extensions={"timeout": self._timeouts},
+            )
+            answer = self._transport.handle_request(request)
+            answer.request = request
             try:
                 content = self._read(answer, max_bytes=max_bytes, ends_at=ends_at)
             finally:
@@ -401,10 +408,13 @@ class Session:
         if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
             self._has_answered = True
             self._unanswered_requests = 0
+        fields: dict[str, list[str]] = {}
+        for name, value in answer.headers.multi_items():
+            fields.setdefault(name, []).append(value)
         response = read_response(
             url=url,
             status=answer.status_code,
-            headers={name: answer.headers.get_list(name) for name in answer.headers},
+            headers=fields,
             body=content,
         )
         if method != "GET":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -862,3 +864,11 @@ def test_proxy_by_https_is_trusted_by_its_own_file(tmp_path: Path) -> None:
             proxy_ca_certificates=str(bundle),
         )
     Session(DIRECTORY_URL, proxy_url="https://proxy.example:3128")
+
+
+def test_talking_to_a_ca_loads_no_command_line_of_a_library() -> None:
+    code = "import sys, mdconnector.acme.session; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "httpx" in loaded
+    assert not {"click", "pygments", "rich"} & loaded

@@ -342,10 +342,6 @@ class Enrollment:
         self._require_clock(session)
         profile = self._profile(session)
         self._step("ordering", spec)
-        if self._pending.load_key(spec) is None:
-            key = generate_key(spec)
-            csr = make_csr(self.domain.order_names, key, must_staple=self.domain.must_staple)
-            self._pending.save_key(spec, key, csr=csr)
         note = OrderNote(
             url=None,
             ca_url=self.ca_url,
@@ -355,7 +351,7 @@ class Enrollment:
             created=self._clock(),
         )
         lost = self._lost_order(session, account, spec) or self._order_of_mod_md(session, account)
-        self._pending.save_order(spec, note)
+        self._intend(spec, note)
         try:
             order = lost or self._new_order(session, account, spec, profile)
         except CaProblemError as error:
@@ -369,6 +365,15 @@ class Enrollment:
         self._placed.add(order.url)
         self._polls = 0
         return order
+
+    def _intend(self, spec: KeySpec, note: OrderNote) -> None:
+        """Keep that an order is about to be placed, in one go with its key where that is new."""
+        if self._pending.load_key(spec) is not None:
+            self._pending.save_order(spec, note)
+            return
+        key = generate_key(spec)
+        csr = make_csr(self.domain.order_names, key, must_staple=self.domain.must_staple)
+        self._pending.save_key(spec, key, csr=csr, order=note)
 
     def _lost_order(self, session: Session, account: Account, spec: KeySpec) -> Order | None:
         """Look for the order whose answer a killed run never saw, so that it is not doubled."""

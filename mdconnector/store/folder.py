@@ -135,7 +135,9 @@ class Folder:
         A folder that is there already keeps its mode and owner. A new one is durable, but for one
         that is only assembled here and moved to where it counts.
         """
-        self._check(name)
+        present = self.open(name)
+        if present is not None:
+            return present
         try:
             os.mkdir(name, 0o700, dir_fd=self.fd)
         except FileExistsError:

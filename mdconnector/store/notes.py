@@ -112,10 +112,14 @@ def damaged(folder: Folder, name: str, why: object) -> DamagedNoteError:
 
 def write_note(folder: Folder, name: str, members: Mapping[str, object]) -> None:
     """Write one of our JSON files; durable when it returns."""
-    # in ASCII, because a name out of a file may hold bytes that are no UTF-8
-    content = json.dumps(members, indent=2).encode() + b"\n"
-    folder.write(name, content, NOTE_MODE)
+    folder.write(name, render_note(members), NOTE_MODE)
     folder.sync()
+
+
+def render_note(members: Mapping[str, object]) -> bytes:
+    """Return the content of one of our JSON files."""
+    # in ASCII, because a name out of a file may hold bytes that are no UTF-8
+    return json.dumps(members, indent=2).encode() + b"\n"
 
 
 def time_text(at: datetime | None) -> str | None:

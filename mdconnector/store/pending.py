@@ -13,7 +13,7 @@ is durable in domains/, unless the configuration has changed and a new order beg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
@@ -28,8 +28,8 @@ from mdconnector.store.notes import (
     Fields,
     damaged,
     read_note,
+    render_note,
     time_text,
-    write_note,
 )
 from mdconnector.store.pairs import MAX_KEY_BYTES, fingerprints_in
 from mdconnector.store.set_aside import set_aside_entry
@@ -84,7 +84,7 @@ class Pending:
         self._store = store
         self._domain = domain
         self._name = folder_name(domain.name)
-        self._note = note
+        self._note = self._kept_note = note
 
     @classmethod
     def load(cls, store: Store, domain: ManagedDomain) -> Pending:
@@ -111,7 +111,8 @@ class Pending:
     def begin(self, domain: ManagedDomain, *, ca_url: str, account_id: str, now: datetime) -> None:
         """Begin a set, or go on with the one that was begun for the same configuration and CA.
 
-        Any other one is dropped; one that cannot be told what it was for is set aside.
+        Any other one is dropped; one that cannot be told what it was for is set aside. What this
+        one is for is kept together with the first that is saved of it.
         """
         self._domain = domain
         if self.is_for(domain) and self._note is not None and self._note.ca_url == ca_url:
@@ -128,15 +129,21 @@ class Pending:
             account_id=account_id,
             since=since,
         )
-        with self._make() as folder:
-            write_note(folder, _SET, _render_set(self._note))
 
-    def save_key(self, spec: KeySpec, key: PrivateKey, *, csr: bytes | None = None) -> None:
-        """Keep a new key, and its CSR (DER), before either is used."""
-        with self._make() as folder:
-            files = {} if csr is None else {_request_name(spec): csr}
-            folder.write_all(files | {spec.privkey_name: key_to_pem(key)}, _MODE)
-            folder.sync()
+    def save_key(
+        self,
+        spec: KeySpec,
+        key: PrivateKey,
+        *,
+        csr: bytes | None = None,
+        order: OrderNote | None = None,
+    ) -> None:
+        """Keep a new key, its CSR (DER) and the order to be placed, before any of them is used."""
+        files = {} if csr is None else {_request_name(spec): csr}
+        files[spec.privkey_name] = key_to_pem(key)
+        if order is not None:
+            files[_order_name(spec)] = render_note(_render_order(order))
+        self._save(files)
 
     def load_key(self, spec: KeySpec) -> PrivateKey | None:
         """Return the key; None where none was made. Raises CertificateError for a damaged one."""
@@ -149,8 +156,7 @@ class Pending:
 
     def save_order(self, spec: KeySpec, order: OrderNote) -> None:
         """Keep an order: before newOrder with no URL, after it, and before finalize."""
-        with self._make() as folder:
-            write_note(folder, _order_name(spec), _render_order(order))
+        self._save({_order_name(spec): render_note(_render_order(order))})
 
     def load_order(self, spec: KeySpec) -> OrderNote | None:
         """Return the open order; None where there is none. Raises StoreError for a damaged one."""
@@ -174,10 +180,10 @@ class Pending:
 
     def save_chain(self, spec: KeySpec, pem: bytes) -> None:
         """Keep the chain; the order has done its work then."""
-        with self._make() as folder:
-            folder.write(spec.pubcert_name, pem, _MODE)
-            folder.sync()
-            folder.remove(_order_name(spec))
+        self._save({spec.pubcert_name: pem})
+        with self._open() as folder:
+            if folder is not None:
+                folder.remove(_order_name(spec))
 
     def load_chain(self, spec: KeySpec) -> bytes | None:
         """Return the chain as PEM; None where it is not here yet."""
@@ -187,10 +193,11 @@ class Pending:
         """Keep what is about to be set up for challenges, as JSON values; none: nothing is."""
         if self._note is None:
             return
-        with self._make() as folder:
-            if traces:
-                write_note(folder, _TRACES, {"traces": list(traces)})
-            elif folder.stat(_TRACES) is not None:
+        if traces:
+            self._save({_TRACES: render_note({"traces": list(traces)})})
+            return
+        with self._open() as folder:
+            if folder is not None and folder.stat(_TRACES) is not None:
                 folder.remove(_TRACES)
                 folder.sync()
 
@@ -234,7 +241,18 @@ class Pending:
         with self._pending() as pending:
             if pending is not None:
                 _remove(pending, self._name)
-        self._note = None
+        self._note = self._kept_note = None
+
+    def _save(self, files: Mapping[str, bytes]) -> None:
+        """Write files, all durable when it returns; with the first also what the set is for."""
+        note = self._note
+        if note is not None and note != self._kept_note:
+            # first, because without it nothing else in the folder counts
+            files = {_SET: render_note(_render_set(note)), **files}
+        with self._store.make_own(PENDING, self._name) as folder:
+            folder.write_all(files, _MODE)
+            folder.sync()
+        self._kept_note = note
 
     def _credentials(self) -> Iterator[Credential]:
         if self._note is None:
@@ -246,6 +264,7 @@ class Pending:
 
     def _clear(self) -> None:
         """Make room for another set."""
+        self._kept_note = None
         with self._pending() as pending:
             if pending is None:
                 return
@@ -277,9 +296,6 @@ class Pending:
             return
         with folder:
             yield folder
-
-    def _make(self) -> Folder:
-        return self._store.make_own(PENDING, self._name)
 
 
 def drop_pending(store: Store, name: str, fingerprints: tuple[str, ...]) -> None:

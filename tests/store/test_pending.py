@@ -93,6 +93,41 @@ def test_every_step_is_on_the_disk_when_it_returns(store: Store) -> None:
         assert not dirty()
 
 
+def test_key_request_and_order_appear_after_what_they_are_for(store: Store) -> None:
+    pending = begun(store)
+    assert not folder_of(store).exists()
+    placed: list[object] = []
+
+    def watch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], original: Call) -> Any:
+        if name == "rename":
+            placed.append(args[1])
+        return original(*args, **kwargs)
+
+    with watched(watch), unsynced() as dirty:
+        pending.save_key(EC_SPEC, NEW.key, csr=b"csr", order=ORDER._replace(url=None))
+        assert not dirty()
+    assert placed == [
+        "set.json",
+        "request.secp256r1.csr",
+        "privkey.secp256r1.pem",
+        "order.secp256r1.json",
+    ]
+    assert Pending.load(store, DOMAIN).load_order(EC_SPEC) == ORDER._replace(url=None)
+
+
+def test_what_a_set_is_for_is_written_once(store: Store) -> None:
+    pending = complete(store)
+    before = (folder_of(store) / "set.json").stat()
+    pending.begin(DOMAIN, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW + timedelta(days=1))
+    pending.save_order(EC_SPEC, ORDER)
+    assert (folder_of(store) / "set.json").stat().st_ino == before.st_ino
+    pending.begin(DOMAIN, ca_url=CA_URL, account_id="other", now=NOW + timedelta(days=1))
+    pending.save_order(EC_SPEC, ORDER)
+    found = Pending.load(store, DOMAIN).note
+    assert found is not None
+    assert (found.since, found.account_id) == (NOW, "other")
+
+
 def test_chain_completes_the_set_and_ends_the_order(store: Store) -> None:
     complete(store)
     found = Pending.load(store, DOMAIN)
@@ -138,6 +173,7 @@ def test_set_for_another_configuration_is_seen_and_dropped(
     assert not pending.is_complete(changed)
     pending.begin(changed, ca_url=changed.ca_urls[0], account_id=ACCOUNT_ID, now=NOW)
     assert pending.load_key(EC_SPEC) is None
+    pending.save_key(EC_SPEC, NEW.key)
     assert Pending.load(store, changed).is_for(changed)
 
 
@@ -248,6 +284,7 @@ def test_wildcard_domain_has_a_folder_of_its_name(store: Store) -> None:
     wildcard = DOMAIN._replace(name="*.a.example", names=("*.a.example",))
     pending = Pending.load(store, wildcard)
     pending.begin(wildcard, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
+    pending.save_key(EC_SPEC, NEW.key)
     assert (store.path / "mdconnector/pending/*.a.example/set.json").exists()
 
 
@@ -278,6 +315,7 @@ def test_nothing_begun_has_nothing_to_forget_or_to_keep(store: Store) -> None:
 
 def test_no_traces_to_take_down_change_nothing(store: Store) -> None:
     pending = begun(store)
+    pending.save_key(EC_SPEC, NEW.key)
     before = folder_of(store).stat()
     pending.save_traces(())
     assert folder_of(store).stat().st_mtime_ns == before.st_mtime_ns
@@ -286,6 +324,7 @@ def test_no_traces_to_take_down_change_nothing(store: Store) -> None:
 @pytest.mark.parametrize("content", [b"{}", b'{"traces": {}}', b'{"traces": "x"}'])
 def test_damaged_traces_are_an_error_with_their_path(store: Store, content: bytes) -> None:
     pending = begun(store)
+    pending.save_key(EC_SPEC, NEW.key)
     path = folder_of(store) / "traces.json"
     path.write_bytes(content)
     with pytest.raises(StoreError, match="is no list") as caught:
@@ -300,11 +339,11 @@ def test_note_with_a_member_of_the_wrong_type_counts_as_none(store: Store) -> No
 
 
 def test_folder_without_a_note_or_a_key_is_cleared(store: Store) -> None:
-    begun(store)
+    folder_of(store).mkdir(parents=True)
     (folder_of(store) / "set.json").write_bytes(b"{")
     (folder_of(store) / "request.secp256r1.csr").write_bytes(b"csr")
     begun(store)
-    assert [path.name for path in folder_of(store).iterdir()] == ["set.json"]
+    assert not folder_of(store).exists()
     assert not (store.path / "mdconnector/set-aside").exists()
 
 

@@ -49,7 +49,9 @@ from mdconnector.keys import PrivateKey
 from mdconnector.managed_domain import ExternalAccount
 from mdconnector.printable import printable
 
+# What is there at once is seen at once; what is not takes seconds, and is not asked for meanwhile.
 FIRST_POLL_SECONDS = 0.1
+SECOND_POLL_SECONDS = 1.0
 LONGEST_POLL_SECONDS = 10.0
 # What a CA that names a waiting time gets at least; some name a day for a certificate that is there
 # in minutes.
@@ -378,10 +380,12 @@ def explain_invalid(session: Session, account: Account, order: Order) -> CaProbl
 def poll_delay_seconds(retry_after_seconds: float | None, polls_so_far: int) -> float:
     """Return how long to wait before an order is read again.
 
-    The interval grows to 10 s; a CA's Retry-After is kept to as far as it lies below that, because
-    some name a day for a certificate that is there in minutes.
+    The interval doubles from the second on, up to 10 s; a CA's Retry-After is kept to as far as it
+    lies below that, because some name a day for a certificate that is there in minutes.
     """
-    growing = min(FIRST_POLL_SECONDS * 2.0 ** min(polls_so_far, 30), LONGEST_POLL_SECONDS)
+    growing = FIRST_POLL_SECONDS
+    if polls_so_far:
+        growing = min(SECOND_POLL_SECONDS * 2.0 ** min(polls_so_far - 1, 30), LONGEST_POLL_SECONDS)
     if retry_after_seconds is None:
         return growing
     polite = max(growing, POLITE_POLL_SECONDS)

@@ -970,7 +970,8 @@ def test_chain_above_the_cap_is_refused(issued: tuple[Client, Account, Order]) -
     ("retry_after", "polls", "seconds"),
     [
         (None, 0, 0.1),
-        (None, 3, 0.8),
+        (None, 1, 1.0),
+        (None, 3, 4.0),
         (None, 7, 10.0),
         (None, 10_000, 10.0),
         (0.0, 0, 0.1),

@@ -197,9 +197,9 @@ class Pending:
             self._save({_TRACES: render_note({"traces": list(traces)})})
             return
         with self._open() as folder:
-            if folder is not None and folder.stat(_TRACES) is not None:
+            if folder is not None:
+                # not synced: what comes back after a power cut is taken down once more
                 folder.remove(_TRACES)
-                folder.sync()
 
     def load_traces(self) -> list[object]:
         """Return what was kept by `save_traces`. Raises StoreError for a damaged file."""

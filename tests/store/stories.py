@@ -56,8 +56,9 @@ def obtain(store: Store) -> None:
     pending.begin(DOMAIN, ca_url=CA_URL, account_id=ACCOUNT_ID, now=NOW)
     order = OrderNote(None, CA_URL, ACCOUNT_ID, DOMAIN.names, EC_SPEC.label, NOW)
     if pending.load_key(EC_SPEC) is None:
-        pending.save_key(EC_SPEC, NEW.key, csr=b"csr")
-    pending.save_order(EC_SPEC, order)
+        pending.save_key(EC_SPEC, NEW.key, csr=b"csr", order=order)
+    else:
+        pending.save_order(EC_SPEC, order)
     pending.save_order(EC_SPEC, order._replace(url="https://ca.example/order/1"))
     pending.save_chain(EC_SPEC, chain_to_pem(NEW.chain))
 

@@ -454,7 +454,7 @@ def test_a_self_made_certificate_is_told_and_a_lone_leaf_is_not() -> None:
 
 # --- what cannot be read, and what is too weak ---------------------------------------------------
 
-MALFORMED = "the certificate cannot be read: it is malformed"
+CANNOT_BE_READ = "the certificate cannot be read: it is malformed"
 
 
 def patched(certificate: x509.Certificate, old: bytes, new: bytes) -> x509.Certificate:
@@ -469,7 +469,7 @@ def patched(certificate: x509.Certificate, old: bytes, new: bytes) -> x509.Certi
     ("pem", "message"),
     [
         (b"", "there is no PEM certificate in it"),
-        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", MALFORMED),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", CANNOT_BE_READ),
         (chain_to_pem((CA.root,)) * 11, "the chain has more than 10 certificates"),
     ],
 )
@@ -488,11 +488,11 @@ def test_names_and_issuers_that_are_no_text_are_malformed() -> None:
     name = NAMES[1].encode()
     with pytest.raises(CertificateError) as caught:
         facts_of(patched(good, name, b"\xff" * len(name)))
-    assert str(caught.value) == MALFORMED
+    assert str(caught.value) == CANNOT_BE_READ
     issuer = b"Throw-away CA"
     with pytest.raises(CertificateError) as caught:
         read_chain(chain_to_pem((patched(good, issuer, b"\xff" * len(issuer)),)))
-    assert str(caught.value) == MALFORMED
+    assert str(caught.value) == CANNOT_BE_READ
 
 
 def test_a_certificate_without_alternative_names_is_for_no_name() -> None:

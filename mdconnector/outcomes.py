@@ -62,7 +62,6 @@ class OrderOutcome(NamedTuple):
     """what is served may wait for the next run"""
     is_news: bool = True
     """to be told under -q: not a failure that was told within the last day"""
-    staged_since: datetime | None = None
     error_group: str = ""
     """domains whose failure has one cause outside of them share this word, and one line"""
 

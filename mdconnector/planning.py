@@ -7,14 +7,14 @@ the back-off.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import StoreError
 from mdconnector.managed_domain import Finding
-from mdconnector.outcomes import Ordered, OrderOutcome
+from mdconnector.outcomes import NotLive, Ordered, OrderOutcome
 from mdconnector.printable import printable
 from mdconnector.renewal import (
     BackingOff,
@@ -34,6 +34,10 @@ from mdconnector.stock import Stock, describe_keys, local_time
 from mdconnector.store.attempts import AttemptRecord, Told
 
 TELL_AGAIN_AFTER = timedelta(hours=24)
+OLD_STAGED_SET = timedelta(days=1)
+_STAGED_SET_STAYS = frozenset(
+    {Ordered.STAGED, Ordered.FAILED, Ordered.PENDING, Ordered.BACKING_OFF}
+)
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 Command = Literal["enroll", "renew"]
@@ -150,6 +154,24 @@ def _current(stock: Stock) -> OrderOutcome:
     )
 
 
+def not_live_after(
+    outcomes: Sequence[OrderOutcome], stocks: Sequence[Stock], now: datetime
+) -> NotLive:
+    """Count the sets that wait in staging: new ones, and those that a run has left there."""
+    kept = {one.name for one in outcomes if one.outcome in _STAGED_SET_STAYS}
+    waiting = [
+        stock.found.staged.since
+        for stock in stocks
+        if stock.found and stock.found.staged.fault is None and stock.domain.name in kept
+    ]
+    oldest = min(waiting, default=None)
+    return NotLive(
+        len(waiting) + sum(one.is_change for one in outcomes),
+        oldest,
+        is_old=oldest is not None and now - oldest > OLD_STAGED_SET,
+    )
+
+
 def _staged(stock: Stock, decision: Staged) -> OrderOutcome:
     until = min(one.not_after for one in decision.certificates)
     return OrderOutcome(
@@ -158,7 +180,6 @@ def _staged(stock: Stock, decision: Staged) -> OrderOutcome:
         f"{describe_keys(decision.certificates)}, valid until {local_time(until)}, "
         f"waits in staging since {local_time(decision.since)}",
         certificates=decision.certificates,
-        staged_since=decision.since,
     )
 
 

@@ -17,8 +17,17 @@ from mdconnector.managed_domain import (
     SourceLine,
     VirtualHost,
 )
-from mdconnector.outcomes import Ordered, OrderOutcome
-from mdconnector.planning import Command, Job, PlanOptions, news, plan, planned, sort_jobs
+from mdconnector.outcomes import NotLive, Ordered, OrderOutcome
+from mdconnector.planning import (
+    Command,
+    Job,
+    PlanOptions,
+    news,
+    not_live_after,
+    plan,
+    planned,
+    sort_jobs,
+)
 from mdconnector.renewal import (
     Attempt,
     InstalledCertificate,
@@ -107,7 +116,32 @@ def test_what_is_current_says_until_when() -> None:
 def test_what_waits_in_staging_is_not_ordered() -> None:
     staged = StagedSet(NOW - DAY, (facts(age_days=1),), is_ours=False)
     outcome = outcome_of(stock_of(staged=staged))
-    assert (outcome.outcome, outcome.staged_since) == (Ordered.STAGED, NOW - DAY)
+    assert outcome.outcome is Ordered.STAGED
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sets", "oldest"),
+    [
+        (Ordered.STAGED, 1, NOW - 2 * DAY),
+        (Ordered.FAILED, 1, NOW - 2 * DAY),
+        (Ordered.PENDING, 1, NOW - 2 * DAY),
+        (Ordered.BACKING_OFF, 1, NOW - 2 * DAY),
+        (Ordered.RENEWED, 1, None),  # another set has taken its place just now
+        (Ordered.SKIPPED, 0, None),
+    ],
+)
+def test_a_staged_set_is_counted_whatever_became_of_the_order(
+    outcome: Ordered, sets: int, oldest: datetime | None
+) -> None:
+    stock = stock_of(staged=StagedSet(NOW - 2 * DAY, (facts(age_days=1),), is_ours=True))
+    after = not_live_after([OrderOutcome(DOMAIN.name, outcome, "")], [stock], NOW)
+    assert after == NotLive(sets, oldest, is_old=oldest is not None)
+
+
+def test_a_staged_set_that_does_not_fit_is_not_waiting_to_go_live() -> None:
+    unfit = StagedSet(NOW - 2 * DAY, (facts(),), is_ours=True, fault="its key does not fit")
+    outcome = OrderOutcome(DOMAIN.name, Ordered.FAILED, "")
+    assert not_live_after([outcome], [stock_of(staged=unfit)], NOW) == NotLive(0, None, False)
 
 
 def test_force_orders_anew_even_what_waits_in_staging() -> None:

@@ -15,8 +15,16 @@ from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import find_running
 from mdconnector.managed_domain import RenewMode
 from mdconnector.notifications import tell_what_time_brings
-from mdconnector.outcomes import NotLive, Ordered, OrderOutcome, OrderRun
-from mdconnector.planning import Command, Job, PlanOptions, Rules, plan, sort_jobs
+from mdconnector.outcomes import Ordered, OrderOutcome, OrderRun
+from mdconnector.planning import (
+    Command,
+    Job,
+    PlanOptions,
+    Rules,
+    not_live_after,
+    plan,
+    sort_jobs,
+)
 from mdconnector.renewal import is_expiring
 from mdconnector.stock import Stock, questions, take_stock
 from mdconnector.store.directories import is_known_to_offer
@@ -27,7 +35,6 @@ from mdconnector.store.tree import Store
 from mdconnector.telling import tell_of_order, untold
 from mdconnector.this_host import machine_digest
 
-OLD_STAGED_SET = timedelta(days=1)
 WATCHDOG_AT_WORK = timedelta(minutes=15)
 _WITH_ROOM_IN_STAGING = frozenset({Ordered.CURRENT, Ordered.BACKING_OFF})
 """of the domains that nothing is ordered for, those whose staging is ours to keep in order"""
@@ -52,11 +59,11 @@ def order_what_is_due(
         with open_store(configuration, read_only=True) as store:
             stocks = take_stock(store, domains, clock(), failover=configuration.retry_failover)
             plans = _plan_all(configuration, store, stocks, options)
-            run = _order_run(options, _rehearse(store, plans, clock), (), clock())
+            run = _order_run(options, _rehearse(store, plans, clock), (), stocks, clock())
             return run._replace(broken_files=untold(configuration.ownerless_errors))
     with open_store(configuration, create=bool(domains)) as store:
         if store is None:
-            run = _order_run(options, [], (), clock())
+            run = _order_run(options, [], (), (), clock())
             return run._replace(broken_files=untold(configuration.ownerless_errors))
         with run_lock(
             store, wait_seconds=rules.lock_wait_seconds, command=command, on_wait=waiting(say)
@@ -71,7 +78,7 @@ def order_what_is_due(
             plans = _plan_all(configuration, store, stocks, options)
             repairs += _clear_staging(store, stocks, plans)
             outcomes = _work_off(configuration, store, plans, rules, clock, say)
-            run = _order_run(options, outcomes, repairs, clock())
+            run = _order_run(options, outcomes, repairs, stocks, clock())
             return tell_of_order(run, store, configuration.ownerless_errors, stocks, clock())
 
 
@@ -155,16 +162,13 @@ def _order_run(
     options: PlanOptions,
     outcomes: Sequence[OrderOutcome],
     repairs: tuple[str, ...],
+    stocks: Sequence[Stock],
     now: datetime,
 ) -> OrderRun:
-    staged = [one for one in outcomes if one.outcome is Ordered.STAGED]
-    new = sum(one.is_change for one in outcomes)
-    oldest = min((one.staged_since for one in staged if one.staged_since), default=None)
-    is_old = oldest is not None and now - oldest > OLD_STAGED_SET
     return OrderRun(
         command=options.command,
         domains=tuple(outcomes),
-        not_live=NotLive(len(staged) + new, oldest, is_old),
+        not_live=not_live_after(outcomes, stocks, now),
         by_name=options.by_name,
         repairs=repairs,
     )

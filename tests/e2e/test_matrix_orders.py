@@ -444,7 +444,7 @@ def test_matrix_f6_authorization_that_stays_pending_is_waited_for_until_the_dead
 ) -> None:
     rule = becomes(READ, "pending")
     proxy.expect(rule)
-    done = sites.here("enroll", fresh, "--wait", "0.5")
+    done = sites.here("enroll", fresh, "--wait", "1.5")
     assert done.exit_code == 5
     assert f"{fresh}: pending: the CA is still working on the order of " in done.stdout
     assert rule.hits >= 2

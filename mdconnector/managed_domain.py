@@ -239,6 +239,9 @@ class ManagedDomain(NamedTuple):
     lines: tuple[tuple[str, SourceLine], ...] = ()
     """directives in force for it that a CA's errors may be about, and where they stand"""
 
+    def __repr__(self) -> str:
+        return f"ManagedDomain({self.name!r}, {self.declared_at}, {self.eab!r}, {self.ca_access!r})"
+
     @property
     def key_specs(self) -> tuple[KeySpec, ...]:
         """The kinds of keys in force: RSA 2048 where none is configured."""

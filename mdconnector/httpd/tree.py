@@ -1,6 +1,7 @@
 """The evaluated configuration as it is shown to people and programs. Pure.
 
-Rule: the values of an account binding are never shown, nor those of a line that begins like one.
+Rule: the values of an account binding are never shown, nor those of a line that begins like one,
+nor a proxy's password.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ MAX_DEPTH = 100
 """deeper than anybody nests sections; JSON of any depth could not be written, nor be read"""
 
 
-def is_secret(name: str) -> bool:
-    """Say whether the arguments of a directive of this name are not for everybody's eyes."""
-    return lower_ascii(name).lstrip("<").startswith("mdext")
+def is_secret(name: str, args: str) -> bool:
+    """Say whether a directive's arguments are not for everybody's eyes: a binding, a password."""
+    key = lower_ascii(name).lstrip("<")
+    return key.startswith("mdext") or (key.startswith("mdhttpproxy") and "@" in args)
 
 
 def tree_of(directives: Iterable[Directive], depth: int = 0) -> tuple[TreeEntry, ...]:
@@ -28,7 +30,7 @@ def tree_of(directives: Iterable[Directive], depth: int = 0) -> tuple[TreeEntry,
 
 def _entry(directive: Directive, depth: int) -> TreeEntry:
     args, words = directive.args, directive.words
-    if is_secret(directive.name):
+    if is_secret(directive.name, args):
         args, words = MASK, (MASK,)
     children = directive.children
     return TreeEntry(

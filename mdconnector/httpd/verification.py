@@ -211,7 +211,7 @@ def _place(one: DumpedDirective) -> str:
 
 
 def _shown(one: DumpedDirective) -> str:
-    args = MASK if is_secret(one.name) else one.args
+    args = MASK if is_secret(one.name, one.args) else one.args
     return printable(f"'{one.name} {args}' at depth {one.depth}")
 
 

@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mdconnector.acme.resources import Account
+from mdconnector.foreign_accounts import ForeignAccount
 from mdconnector.keys import generate_account_key
-from mdconnector.managed_domain import ExternalAccount, ManagedDomain, SourceLine
+from mdconnector.managed_domain import CaAccess, ExternalAccount, ManagedDomain, SourceLine
 from mdconnector.store.account_folders import AccountFolder, PendingRegistration
 from mdconnector.store.records import StoredAccount
 from tests.authority import Authority
@@ -40,6 +41,7 @@ from tests.parts import Apache, Pebble
 from tests.parts.pebble import EAB_KEYS
 
 CANARY = "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LWNhbmFyeS0wMTIz"
+PROXY = f"http://user:{CANARY}@proxy.example:3128"
 
 
 def canary() -> Secrets:
@@ -362,6 +364,9 @@ def test_no_value_that_holds_a_secret_shows_it() -> None:
         AccountFolder("ACME-ca.example-0000", stored, account_key, None),
         PendingRegistration("https://ca.example/dir", "kid-1", account_key),
         ManagedDomain("a.example", ("a.example",), SourceLine("a.conf", 1), eab=binding),
+        ManagedDomain("a.example", ("a.example",), SourceLine("a.conf", 1), proxy_url=PROXY),
+        CaAccess(proxy_url=PROXY),
+        ForeignAccount(Path("/key.pem"), account_key, is_open=False, kid="kid-1"),
     )
     secrets = canary().add_key("leaf", credential.key).add_key("account", account_key)
     # with the values of all variables, as some tools print a traceback

@@ -14,19 +14,23 @@ def shown(text: str) -> tuple[TreeEntry, ...]:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("line", "expected"),
     [
-        ("MDExternalAccountBinding", True),
-        ("mdexternalaccountbinding", True),
-        ("MDExternalAccountBindng", True),
-        ("<MDExternalAccountBinding", True),
-        ("MDomain", False),
-        ("ServerName", False),
-        ("XMDExternalAccountBinding", False),
+        ("MDExternalAccountBinding kid-1 c2VjcmV0", True),
+        ("mdexternalaccountbinding none", True),
+        ("MDExternalAccountBindng kid-1 c2VjcmV0", True),
+        ("<MDExternalAccountBinding kid-1 c2VjcmV0", True),
+        ("MDHttpProxy http://user:password@proxy.example:3128", True),
+        ("mdHttpProxyy http://user:password@proxy.example:3128", True),
+        ("MDHttpProxy http://proxy.example:3128", False),
+        ("MDomain a.example", False),
+        ("ServerAdmin hostmaster@example.org", False),
+        ("XMDExternalAccountBinding kid-1 c2VjcmV0", False),
     ],
 )
-def test_what_begins_like_a_binding_is_a_secret(name: str, expected: bool) -> None:
-    assert is_secret(name) is expected
+def test_bindings_and_passwords_of_proxies_are_secrets(line: str, expected: bool) -> None:
+    name, _, args = line.partition(" ")
+    assert is_secret(name, args) is expected
 
 
 def test_directive_is_shown_with_its_words_and_place() -> None:

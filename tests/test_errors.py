@@ -78,6 +78,8 @@ def test_facts_are_kept() -> None:
     locked = LockedError("held", age_seconds=7.5)
     assert (locked.age_seconds, LockedError("held").age_seconds) == (7.5, None)
     assert locked.hint == "wait for it to end, or see what it does with ps"
+    elsewhere = LockedError("held", host="b.example")
+    assert elsewhere.hint == "wait for it to end, or see what it does with ps on b.example"
     ca = CaError(
         "no",
         url=URL,

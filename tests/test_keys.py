@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.exceptions import InternalError
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
@@ -18,6 +19,7 @@ from mdconnector.keys import (
     key_to_pem,
     label_of_key,
     public_bytes,
+    random_numbers,
 )
 
 PASSPHRASE = bytes([0, 255, 10]) + b"x" * 45
@@ -185,3 +187,14 @@ def test_an_rsa_key_is_read_though_its_numbers_do_not_fit_together() -> None:
         public_numbers=numbers.public_numbers,
     ).private_key(unsafe_skip_rsa_key_validation=True)
     assert public_bytes(key_from_pem(key_to_pem(odd))) == public_bytes(odd.public_key())
+
+
+def test_want_of_random_numbers_is_an_error_with_what_to_look_at() -> None:
+    with pytest.raises(CertificateError) as caught, random_numbers():
+        raise InternalError("OpenSSL", [])
+    assert str(caught.value) == (
+        "no private key can be made or used: the system gives no random numbers"
+    )
+    assert caught.value.hint == (
+        "see why getrandom and /dev/urandom fail on this host; the next run tries again"
+    )

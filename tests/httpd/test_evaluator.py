@@ -503,9 +503,11 @@ def test_main_file_or_sites_folder_that_is_missing_ends_everything() -> None:
         evaluate(None, world=world, sites_folder="none")
 
 
-def test_runtime_folder_is_kept() -> None:
+def test_runtime_and_state_folder_are_kept() -> None:
     """Relative to ServerRoot."""
     assert read("DefaultRuntimeDir run").runtime_folder == f"{ROOT}/run"
+    assert read("DefaultStateDir state").state_folder == f"{ROOT}/state"
+    assert (read("").runtime_folder, read("").state_folder) == (None, None)
 
 
 def test_error_directive_is_an_error_where_it_is_live() -> None:
@@ -696,6 +698,7 @@ _QUOTES = "put quotes around a value with blanks, and a comment on a line of its
         ("LoadModule a", 1, "bad-arguments", "LoadModule takes 2 arguments", _QUOTES),
         ("LoadModule a b c", 1, "bad-arguments", "LoadModule takes 2 arguments", _QUOTES),
         ("ServerRoot", 1, "bad-arguments", "ServerRoot takes 1 argument", _QUOTES),
+        ("DefaultStateDir", 1, "bad-arguments", "DefaultStateDir takes 1 argument", _QUOTES),
         (
             "DefaultRuntimeDir a b",
             1,

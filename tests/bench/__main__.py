@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench import peers
-from tests.bench.estates import make_idle_tree, make_sites, name_of
+from tests.bench.estates import make_idle_tree, make_sites, make_tree, name_of
 from tests.bench.growth import draw
 from tests.bench.measuring import MDCONNECTOR, Run, best_of, print_table, side_by_side
 from tests.parts import Pebble, Request, find_program
@@ -26,6 +26,8 @@ SIZES = [int(word) for word in os.environ.get("MDCONNECTOR_BENCH_SIZES", "1000 1
 GROWTH = (1, 10, 100, 1000, 10000)
 OVERHEAD = ("/dir", "/nonce-plz")
 FLOOR = "import click, cryptography.x509"
+FLOOR_FOR_KEYS = f"{FLOOR}, cryptography.hazmat.primitives.serialization"
+"""without the last no private key can be read, and a live pair not be judged"""
 
 
 def print_requests(folder: Path) -> None:
@@ -181,18 +183,21 @@ def print_idle_runs(folder: Path) -> None:
 
 
 def print_scans(folder: Path) -> None:
-    """Time and weigh `scan --json`, and Apache's own test of the same files."""
+    """Time and weigh `scan --json`, without and with live certificates to judge, and Apache's test.
+
+    Apache's own test opens no certificate, so the sites alone are what both read.
+    """
     rows: list[tuple[str, ...]] = []
     for count in SIZES:
-        main_file = make_idle_tree(folder / f"scan-{count}", count)
+        bare = make_tree(folder / f"sites-{count}", count)
+        live = make_idle_tree(folder / f"scan-{count}", count)
+        scan = [*MDCONNECTOR, "scan", "--json", "--config"]
         commands = {
-            "mdconnector scan --json": [
-                *MDCONNECTOR, "scan", "--json", "--config", str(main_file),
-            ],
-            "apache2 -t": _configuration_test(main_file),
-        }  # fmt: skip
-        measured = side_by_side(commands, 3)
-        rows += _multiples(count, measured)
+            "mdconnector scan --json": [*scan, str(bare)],
+            "apache2 -t": _configuration_test(bare),
+            "scan, and as many live certificates": [*scan, str(live)],
+        }
+        rows += _multiples(count, side_by_side(commands, 3))
     print_table(
         "scan, and Apache's own reading of the same files",
         ("sites", "command", "seconds", "mdconnector's as a multiple", "MiB"),
@@ -212,6 +217,7 @@ def print_cold_starts(folder: Path) -> None:
         "python -c 'import click'": [sys.executable, "-c", "import click"],
         "mdconnector --version": [*MDCONNECTOR, "--version"],
         f"python -c '{FLOOR}'": [sys.executable, "-c", FLOOR],
+        "the same, and what reads keys": [sys.executable, "-c", FLOOR_FOR_KEYS],
         "mdconnector status": [*base, "status", name_of(0)],
         "mdconnector scan": [*base, "scan", name_of(0)],
     }

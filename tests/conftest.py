@@ -26,6 +26,7 @@ from tests.parts import (
     Challtestsrv,
     MissingProgramError,
     Pebble,
+    find_debian_configuration,
     find_manual,
     find_program,
     free_port,
@@ -42,6 +43,7 @@ _PROGRAMS = {
     "strace": ("strace",),
     "rsync": ("rsync",),
     "manual": ("manual",),
+    "debian": ("debian",),
 }
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""})  # noqa: S104 - refused elsewhere
 
@@ -58,6 +60,8 @@ def _require(program: str) -> None:
     try:
         if program == "manual":
             find_manual()
+        elif program == "debian":
+            find_debian_configuration()
         else:
             find_program(program)
     except MissingProgramError as error:

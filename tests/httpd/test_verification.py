@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mdconnector.certificates import chain_to_pem
 from mdconnector.httpd import verification
 from mdconnector.httpd.configuration import Configuration, load_configuration
 from mdconnector.httpd.verification import verify
+from mdconnector.keys import key_to_pem
 from mdconnector.managed_domain import Finding
-from tests.parts import Apache, find_program
+from tests.authority import EC_SPEC, Authority
+from tests.parts import Apache, find_debian_configuration, find_program
 from tests.test_examples import EXAMPLES, defines
 
 SITES = {
@@ -63,19 +67,62 @@ def test_no_difference_on_the_example_sites(
     assert verified(without) == ()
 
 
+# What an installation on Debian 12 has enabled, with SSL.
+DEBIAN_MODULES = [
+    "access_compat",
+    "alias",
+    "auth_basic",
+    "authn_core",
+    "authn_file",
+    "authz_core",
+    "authz_host",
+    "authz_user",
+    "autoindex",
+    "deflate",
+    "dir",
+    "env",
+    "filter",
+    "mime",
+    "mpm_event",
+    "negotiation",
+    "reqtimeout",
+    "setenvif",
+    "socache_shmcb",
+    "ssl",
+    "status",
+]
+DEBIAN_CONF = [
+    "charset",
+    "localized-error-pages",
+    "other-vhosts-access-log",
+    "security",
+    "serve-cgi-bin",
+]
+
+
+def enable(folder: Path, kind: str, *names: str) -> None:
+    for name in names:
+        for file in (folder / f"{kind}-available").glob(f"{name}.[cl]o*"):
+            (folder / f"{kind}-enabled" / file.name).symlink_to(f"../{kind}-available/{file.name}")
+
+
 @pytest.mark.apache
+@pytest.mark.debian
 def test_no_difference_on_debian_s_own_configuration(parts_folder: Path) -> None:
-    folder = parts_folder / "apache2"
-    shutil.copytree("/etc/apache2", folder, symlinks=True)
-    for name in (
-        "sites-enabled/000-default.conf",
-        "sites-enabled/default-ssl.conf",
-        "mods-enabled/socache_shmcb.load",
-        "mods-enabled/ssl.load",
-        "mods-enabled/ssl.conf",
-    ):
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(f"../{name.replace('enabled', 'available')}")
+    unpacked, folder = find_debian_configuration(), parts_folder / "apache2"
+    shutil.copytree(unpacked, folder, symlinks=True)
+    enable(folder, "mods", *DEBIAN_MODULES)
+    enable(folder, "conf", *DEBIAN_CONF)
+    enable(folder, "sites", "000-default", "default-ssl")
+    snakeoil = Authority().credential(("snakeoil.example",), EC_SPEC)
+    pair = parts_folder / "snakeoil.pem"
+    pair.write_bytes(key_to_pem(snakeoil.key) + chain_to_pem(snakeoil.chain))
+    names = re.compile(r"/etc/ssl/(?:certs|private)/ssl-cert-snakeoil\.(?:pem|key)")
+    for file in folder.glob("*-available/*.conf"):
+        text = file.read_text().replace(
+            "/usr/share/apache2", f"{unpacked.parents[1]}/usr/share/apache2"
+        )
+        file.write_text(names.sub(str(pair), text))
     with (folder / "envvars").open("a") as envvars:
         envvars.writelines(
             f"export APACHE_{name}_DIR={parts_folder}\n" for name in ("RUN", "LOG", "LOCK")

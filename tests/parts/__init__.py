@@ -13,7 +13,12 @@ from tests.parts.handshake import names_of, served_certificate
 from tests.parts.pebble import Pebble, Request
 from tests.parts.ports import free_port
 from tests.parts.processes import ServerProcess, wait_until
-from tests.parts.programs import MissingProgramError, find_manual, find_program
+from tests.parts.programs import (
+    MissingProgramError,
+    find_debian_configuration,
+    find_manual,
+    find_program,
+)
 from tests.parts.proxy import (
     Canned,
     Drip,
@@ -52,6 +57,7 @@ __all__ = [
     "ThrowAwayAuthority",
     "Together",
     "Truncate",
+    "find_debian_configuration",
     "find_manual",
     "find_program",
     "free_port",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 PACKAGES = {"apache2": "apache2", "pebble": "pebble", "pebble-challtestsrv": "pebble"}
 MANUAL = Path("/usr/share/doc/apache2-doc/manual/en")
+CLONE = Path(__file__).resolve().parents[2]
+DEBIAN_CONFIGURATION = CLONE / "build" / "debian-apache2" / "etc" / "apache2"
 
 
 class MissingProgramError(Exception):
@@ -21,6 +23,13 @@ def find_program(name: str) -> str:
     if found is None:
         raise MissingProgramError(f"apt-get install {PACKAGES.get(name, name)}")
     return found
+
+
+def find_debian_configuration() -> Path:
+    """Return /etc/apache2 as Debian's package brings it, before anything is enabled."""
+    if not DEBIAN_CONFIGURATION.is_dir():
+        raise MissingProgramError("make parts")
+    return DEBIAN_CONFIGURATION
 
 
 def find_manual() -> Path:

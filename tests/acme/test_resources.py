@@ -19,6 +19,7 @@ from mdconnector.acme.jws import key_authorization
 from mdconnector.acme.resources import (
     Account,
     AuthorizationStatus,
+    NoOrderError,
     Order,
     OrderStatus,
     answer_challenge,
@@ -781,6 +782,59 @@ def test_finalize_is_sent_again_where_the_connection_was_refused(client: Client)
     client.ca.fault("/finalize", refused)
     assert client.finalize(account, order).status is OrderStatus.VALID
     assert client.ca.finalized == [1]
+
+
+def test_order_stays_at_its_address_whatever_finalize_says(client: Client) -> None:
+    """The CA has named another address for it, at which there is nothing, or another order."""
+    account = client.register()
+    other = new_order(client.session, account, ("other.example.org",))
+    for false in (f"{BASE}/order/99", other.url, "https://evil.example/order/1"):
+        order = client.order(account)
+        client.ca.fault("/finalize", with_headers(Location=false))
+        found = client.finalize(account, order)
+        assert (found.url, found.status) == (order.url, OrderStatus.VALID)
+
+
+@pytest.mark.parametrize("false", ["/order/99", "/directory", "/order/1"])
+def test_order_is_where_finalize_says_if_it_never_was_where_it_was_to_be(
+    client: Client, false: str
+) -> None:
+    account = client.register()
+    new_order(client.session, account, ("other.example.org",))
+    client.ca.fault("/new-order", with_headers(Location=BASE + false))
+    order = client.order(account)
+    assert order.url == BASE + false
+    found = client.finalize(account, order)
+    assert (found.url, found.status) == (f"{BASE}/order/2", OrderStatus.VALID)
+
+
+def test_order_that_is_at_neither_address_is_what_finalize_says_of_it(client: Client) -> None:
+    account = client.register()
+    client.ca.fault("/new-order", with_headers(Location=f"{BASE}/order/98"))
+    order = client.order(account)
+    client.ca.fault("/finalize", with_headers(Location=f"{BASE}/order/99"))
+    found = client.finalize(account, order)
+    assert (found.url, found.status) == (f"{BASE}/order/98", OrderStatus.VALID)
+
+
+def test_order_at_an_address_of_others_is_refused_before_it_is_finalized(client: Client) -> None:
+    account = client.register()
+    client.ca.fault("/new-order", with_headers(Location="https://evil.example/order/1"))
+    with pytest.raises(CaProtocolError, match="points to where its directory does not"):
+        client.order(account)
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}", b'{"status": 7}'])
+def test_what_is_no_order_is_told_apart_from_one_that_is_odd(client: Client, answer: bytes) -> None:
+    account = client.register()
+    order = client.order(account)
+    client.ca.fault("/order/1", answered(200, answer))
+    with pytest.raises(NoOrderError):
+        fetch_order(client.session, account, order.url)
+    client.ca.fault("/order/1", changed(status="sleeping"))
+    with pytest.raises(CaProtocolError, match="unknown status") as caught:
+        fetch_order(client.session, account, order.url)
+    assert not isinstance(caught.value, NoOrderError)
 
 
 def test_finalize_that_was_done_before_is_success(client: Client) -> None:

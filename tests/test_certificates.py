@@ -383,7 +383,7 @@ def remade(certificate: x509.Certificate, old: bytes, new: bytes) -> bytes:
     """Return a certificate as PEM with other bytes in it."""
     der = certificate.public_bytes(Encoding.DER)
     assert old in der
-    body = base64.encodebytes(der.replace(old, new, 1))
+    body = base64.encodebytes(der.replace(old, new))
     return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
 
 
@@ -411,6 +411,70 @@ def test_a_leaf_with_odd_parts_is_malformed_and_no_error_of_ours(old: bytes, new
     good = CA.credential(NAMES)
     with pytest.raises(CertificateError, match="malformed"):
         make_credential(good.spec, good.key, remade(good.chain[0], old, new))
+
+
+UNKNOWN = {
+    "curve": (b"\x2a\x86\x48\xce\x3d\x03\x01\x07", b"\x2a\x86\x48\xce\x3d\x03\x01\x77"),
+    "signature": (b"\x2a\x86\x48\xce\x3d\x04\x03\x02", b"\x2a\x86\x48\xce\x3d\x04\x03\x77"),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), UNKNOWN.values(), ids=UNKNOWN)
+def test_an_intermediate_of_an_unknown_kind_is_refused(old: bytes, new: bytes) -> None:
+    other, intermediate = Authority(), Authority("Intermediate")
+    signed = x509.CertificateBuilder(
+        issuer_name=other.subject,
+        subject_name=intermediate.subject,
+        public_key=intermediate.key.public_key(),
+        serial_number=7,
+        not_valid_before=NOW - DAY,
+        not_valid_after=NOW + 900 * DAY,
+    ).sign(other.key, hashes.SHA256())
+    key = generate_key(EC_SPEC)
+    chain = chain_to_pem([intermediate.leaf(NAMES, key)]) + remade(signed, old, new)
+    assert verify(make_credential(EC_SPEC, key, chain)).refusals == (
+        "secp256r1: the key or the signature of certificate 2 of its chain is too weak",
+    )
+
+
+def bare_leaf(
+    key: object, *, issuer: str, signer: Authority, more: x509.ExtensionType | None = None
+) -> x509.Certificate:
+    """Return a leaf that says nothing but its names, and one thing more."""
+    builder = x509.CertificateBuilder(
+        issuer_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]),
+        subject_name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAMES[0])]),
+        public_key=key.public_key(),  # type: ignore[attr-defined] # a test's key
+        serial_number=7,
+        not_valid_before=NOW - DAY,
+        not_valid_after=NOW + 90 * DAY,
+    ).add_extension(
+        x509.SubjectAlternativeName([x509.DNSName(name) for name in NAMES]), critical=False
+    )
+    if more is not None:
+        builder = builder.add_extension(more, critical=False)
+    return builder.sign(signer.key, hashes.SHA256())
+
+
+def test_a_leaf_that_names_its_issuer_but_not_its_key_has_no_ari_id() -> None:
+    key = generate_key(EC_SPEC)
+    by_name = x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(CA.subject)], 7)
+    leaf = bare_leaf(key, issuer="CA", signer=CA, more=by_name)
+    assert credential_of(leaf, key=key).facts.ari_id == ""
+
+
+def test_a_leaf_that_says_nothing_of_its_purpose_is_taken() -> None:
+    """RFC 5280: without them it is no CA, and good for everything."""
+    key = generate_key(EC_SPEC)
+    credential = credential_of(bare_leaf(key, issuer="CA", signer=CA), key=key)
+    assert verify(credential) == Verdict((), ())
+    assert credential.facts.ari_id == ""
+
+
+def test_a_leaf_that_names_itself_as_its_issuer_and_is_not_is_no_self_made_one() -> None:
+    key = generate_key(EC_SPEC)
+    credential = credential_of(bare_leaf(key, issuer=NAMES[0], signer=CA), key=key)
+    assert verify(credential).warnings == ()
 
 
 def test_a_pair_that_does_not_fit_names_the_certificate() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import ssl
 import subprocess
@@ -25,6 +26,7 @@ from mdconnector.acme import session as session_module
 from mdconnector.acme.advice import Purpose
 from mdconnector.acme.answers import Directory, parse_directory, parse_retry_after
 from mdconnector.acme.session import CaUntrustedError, Session
+from mdconnector.acme.transport import _PunctualSocket, limit_request
 from mdconnector.errors import (
     CaProblemError,
     CaProtocolError,
@@ -872,3 +874,74 @@ def test_talking_to_a_ca_loads_no_command_line_of_a_library() -> None:
     loaded = set(done.stdout.split())
     assert "httpx" in loaded
     assert not {"click", "pygments", "rich"} & loaded
+
+
+def test_time_of_a_ca_that_has_told_it_costs_no_request(talk: Conversation) -> None:
+    told = "Mon, 30 Nov 2026 12:00:00 GMT"
+    talk.ca.fault("/new-account", with_headers(Date=told))
+    talk.post()
+    before = len(talk.ca.requests)
+    assert talk.session.ca_time() == datetime(2026, 11, 30, 12, tzinfo=UTC)
+    assert len(talk.ca.requests) == before
+
+
+def test_nonce_that_is_refused_at_an_address_that_has_not_moved_is_the_ca_s_error(
+    talk: Conversation,
+) -> None:
+    talk.ca.fault("/new-nonce", problem(403, "unauthorized", "none for you"))
+    talk.session = Session(
+        DIRECTORY_URL,
+        transport=httpx.MockTransport(talk.ca),
+        sleep=talk.slept.append,
+        remembered=talk.session.directory(),
+    )
+    with pytest.raises(CaProblemError, match="HTTP 403"):
+        talk.post()
+    assert talk.ca.count("/new-nonce") == 1
+
+
+class WatchedLock:
+    """A lock that tells when another thread wants it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._owner = threading.current_thread()
+        self.is_wanted = threading.Event()
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not self._owner:
+            self.is_wanted.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_thread_that_waited_for_the_first_answer_asks_for_a_nonce_of_its_own(
+    talk: Conversation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = WatchedLock()
+    monkeypatch.setattr(talk.session, "_contact_lock", lock)
+    waiting = threading.Thread(target=talk.session.ca_time)
+    with lock:
+        waiting.start()
+        assert lock.is_wanted.wait(60)
+        talk.post()
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert talk.ca.count("/new-nonce") == 1
+    talk.post()
+    assert talk.ca.count("/new-nonce") == 1, "its nonce was kept"
+
+
+def test_socket_whose_request_has_no_time_left_waits_no_more() -> None:
+    ours, theirs = socket.socketpair()
+    context = ssl.create_default_context()
+    context.sslsocket_class = _PunctualSocket
+    wrapped = context.wrap_socket(ours, server_hostname="ca.example", do_handshake_on_connect=False)
+    limit_request(-1)
+    try:
+        with theirs, wrapped, pytest.raises(TimeoutError, match="took too long"):
+            wrapped.settimeout(5)
+    finally:
+        limit_request(math.inf)

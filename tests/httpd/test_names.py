@@ -39,6 +39,8 @@ NO_NAME = ("it is not a DNS name", "use letters, digits and hyphens between dots
         ("*.*.example", STAR),
         ("a.*.example", STAR),
         ("*.org", NO_NAME),
+        ("X.a", NO_NAME),
+        ("X192.0.2.1", NO_NAME),
         ("localhost", SINGLE),
         ("localhost.", SINGLE),
         ("-a.example", NO_NAME),

@@ -691,6 +691,11 @@ def test_an_rsa_certificate_is_no_measure_for_one_of_an_elliptic_curve() -> None
     ] == ["rsa2048: it lives shorter than the one before it"]
 
 
+def test_facts_without_an_ari_id_are_of_a_certificate_that_has_none() -> None:
+    facts = CertificateFacts("rsa2048", NAMES, NOW, NOW, 1, "ff", "CA", False, b"")
+    assert facts.ari_id == ""
+
+
 def test_an_ari_id_needs_the_issuers_key_and_a_number() -> None:
     assert facts_of(with_serial(0x010117, KEY_ID)).ari_id.endswith(".AQEX")
     named = x509.AuthorityKeyIdentifier(None, [x509.DirectoryName(CA.subject)], 5)

@@ -124,6 +124,10 @@ def test_the_hmac_is_not_in_any_repr() -> None:
     domain = ManagedDomain("a.example", ("a.example",), SourceLine("x.conf", 1), eab=account)
     assert secret not in repr(account) + repr(domain) + str(domain)
     assert repr(account) == "ExternalAccount(kid='kid-1')"
+    assert repr(domain) == (
+        "ManagedDomain('a.example', x.conf:1, ExternalAccount(kid='kid-1'), "
+        "CaAccess(None, proxied=False))"
+    )
 
 
 AUTHORITY, BINDING = SourceLine("/etc/a.conf", 3), SourceLine("/etc/b.conf", 7)

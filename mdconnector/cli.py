@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import sys
 import time
@@ -675,6 +676,8 @@ def main() -> NoReturn:
     # Nearly all that a run makes stays to its end: looking for garbage that often finds none.
     gc.set_threshold(50_000)
     os.umask(0o077)
+    # a core dump would hold keys; the hard limit stays, for what is started from here
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     # what a library thinks of a certificate that somebody sent is nothing that can be mended here
     warnings.filterwarnings("ignore", r"Parsed a|The parsed certificate")
     output.open_standard_streams()

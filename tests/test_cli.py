@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,6 +112,29 @@ def test_verbose_says_what_was_assumed_in_both_places(sites: Path, place: str) -
 
 
 # --- help and version ---------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_CORE)[1] == 0, reason="no process may dump a core here"
+)
+def test_no_core_is_dumped() -> None:
+    """It would hold the keys; a run that a signal ends with one shows it by its exit status."""
+    code = """
+import os, resource, signal, sys
+hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+from mdconnector import cli
+try:
+    cli.main()
+except SystemExit:
+    os.kill(os.getpid(), signal.SIGSEGV)
+"""
+    child = os.posix_spawn(
+        sys.executable, [sys.executable, "-c", code, "--version"], clean_environment()
+    )
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGSEGV
+    assert not os.WCOREDUMP(status)
 
 
 def test_version_imports_nothing_but_click() -> None:

@@ -341,18 +341,15 @@ READ_KEYS = frozenset({"listen", *_MAIN_ONLY, *_READ_OWN})
 @lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
     """Read `*`, `_default_:443`, `192.0.2.1:*`, `[2001:db8::1]:443`, `name:80`, else None."""
-    host, colon, port = text, "", ""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or not _is_ipv6(host) or (rest and not rest.startswith(":")):
             return None
         _, colon, port = rest.partition(":")
-    elif ":" in text:
-        host, colon, port = text.rpartition(":")
-        if ":" in host:
+    else:
+        host, colon, port = text.partition(":")
+        if not colon and host.isdigit():
             return None
-    elif text.isdigit():
-        return None
     if not host or (colon and not (port == "*" or _is_port(port))):
         return None
     if host.lower() == "_default_":

@@ -157,9 +157,8 @@ def test_what_stands_nowhere_is_put_beside_the_ca_s_line_before_the_command_to_t
         "set MDExternalAccountBinding; put it beside /etc/a.conf:3; "
         "then: mdconnector renew a.example"
     )
-    assert located("set MDExternalAccountBinding") == (
-        "set MDExternalAccountBinding; put it above /etc/c.conf:1"
-    )
+    for name in ("MDCertificateAgreement", "MDExternalAccountBinding", "MDCACertificateFile"):
+        assert located(f"set {name}") == f"set {name}; put it above /etc/c.conf:1"
 
 
 def test_a_directive_that_need_not_stand_anywhere_is_not_asked_for() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from mdconnector.httpd.dumps import (
+    DUMP_CONFIG,
+    DUMP_VHOSTS,
     DumpedDirective,
     DumpedVhost,
     Refusal,
@@ -37,6 +39,10 @@ Listen 443
 </VirtualHost>
 """
 MACRO = """macro 'v' (defined on line 2 of "a.conf") used on line 14 of "a.conf\""""
+
+
+def test_dumps_are_asked_for_by_httpd_s_own_words() -> None:
+    assert (DUMP_CONFIG, DUMP_VHOSTS) == ("DUMP_CONFIG", "DUMP_VHOSTS")
 
 
 def test_directives_have_their_depth_and_their_place() -> None:

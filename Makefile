@@ -23,13 +23,14 @@ FUZZ_EXAMPLES ?= 20000
 RELEASE ?= bookworm
 CHROOTS ?= /var/tmp/mdconnector-chroots
 
-.PHONY: help test lint format demo playground bench differential fuzz torture coverage mutation parts install uninstall man pictures dist deb test-deb clean
+.PHONY: help test test-ansible lint format demo playground bench differential fuzz torture coverage mutation parts install uninstall man pictures dist deb test-deb clean
 
 help:
 	@echo 'make demo       certificates of every kind, from vhost files to a running Apache'
 	@echo 'make playground  a test CA and an Apache to try things with, see docs/tutorial.md'
 	@echo 'make test       linters and all tests, on a real Apache and a real CA'
 	@echo 'make lint       linters and type checks alone'
+	@echo 'make test-ansible  the role of examples/ansible in full, over SSH too; needs openssh-server'
 	@echo 'make bench      figures: requests, seconds, memory, beside certbot, lego, dehydrated and mod_md'
 	@echo 'make differential  $(DIFFERENTIAL_CONFIGS) odd configurations, read by us and by the installed httpd'
 	@echo 'make fuzz       $(FUZZ_EXAMPLES) texts for each reader: no traceback, nothing above 2 s'
@@ -66,6 +67,10 @@ demo: $(VENV)/.with-package
 
 bench: $(VENV)/.with-package
 	$(BIN)/python -m tests.bench
+
+# The package of sshd starts a server of the machine's own, so it is never installed by us.
+test-ansible: $(VENV)/.with-tools
+	MDCONNECTOR_REQUIRE_PARTS=1 MDCONNECTOR_ANSIBLE=all $(BIN)/pytest -v tests/e2e/test_ansible.py
 
 differential: $(VENV)/.with-tools
 	MDCONNECTOR_REQUIRE_PARTS=1 MDCONNECTOR_DIFFERENTIAL_CONFIGS=$(DIFFERENTIAL_CONFIGS) \
@@ -107,7 +112,7 @@ $(VENV)/.with-package: pyproject.toml | parts $(BIN)/python
 	@touch $@
 
 $(VENV)/.with-tools: pyproject.toml | parts $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint,ansible]'
 	@touch $@
 
 man: $(VENV)/.with-package

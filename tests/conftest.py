@@ -44,6 +44,8 @@ _PROGRAMS = {
     "rsync": ("rsync",),
     "manual": ("manual",),
     "debian": ("debian",),
+    "ansible": ("ansible-playbook", "ansible-lint"),
+    "sshd": ("sshd",),
 }
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""})  # noqa: S104 - refused elsewhere
 

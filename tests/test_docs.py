@@ -240,6 +240,7 @@ NOT_RUN = {
     ".": "sets the variables that the test sets itself",
     "certbot": "certbot's own store",
     "systemctl": "needs a system that systemd has booted",
+    "ansible-playbook": "test_ansible runs it",
     "scp": "needs another host",
     "flock": "needs another host",
     "rsync": "is run by tests/e2e/test_move_host.py",

@@ -127,17 +127,20 @@ def host(apache: Apache, command: Path, **more: object) -> dict[str, object]:
 
 
 def make_farm(make_apache: MakeApache, ca: Pebble) -> dict[str, Apache]:
-    """Make Apaches for one name. The CA comes to web2, which passes its questions on to web1."""
+    """Make Apaches for one name. The CA comes to web2, which passes its questions on to web1.
+
+    Only web1 has the binding.
+    """
     port = free_port()
     asks_web1 = (
         f"ProxyPreserveHost On\nProxyPass {CHALLENGES} http://127.0.0.1:{port}{CHALLENGES}\n"
     )
     sites = {"farm": managed_site(NAME)}
     web2 = make_apache(
-        sites=sites, main_extra=ca.directives() + asks_web1, modules=("proxy", "proxy_http")
+        sites=sites, main_extra=ca.directives(None) + asks_web1, modules=("proxy", "proxy_http")
     )
     web1 = make_apache(sites=sites, main_extra=ca.directives(), http_port=port)
-    web3 = make_apache(sites=sites, main_extra=ca.directives())
+    web3 = make_apache(sites=sites, main_extra=ca.directives(None))
     return {"web1": web1, "web2": web2, "web3": web3}
 
 
@@ -200,12 +203,12 @@ def test_a_renewed_set_goes_from_host_to_host_and_stops_where_an_apache_may_not_
     untouched = snapshot(farm["web3"].store)
     with colleagues_broken_pair(farm["web2"]) as broken:
         stopped = controller.play("promote.yml", "-vvv")
-    pem = (farm[RENEWING].store / "domains" / NAME / "privkey.secp256r1.pem").read_bytes()
-    secrets.add_key("the new key", key_from_pem(pem))
     assert stopped.exit_code != 0, stopped.output
     assert "mdconnector promote exited 4 on web2" in stopped.output
     assert str(broken) in stopped.output
     assert set(stopped.changed) == {"web1", "web2"}
+    pem = (farm[RENEWING].store / "domains" / NAME / "privkey.secp256r1.pem").read_bytes()
+    secrets.add_key("the new key", key_from_pem(pem))
     new = live_leaf(farm[RENEWING], NAME)
     assert new != before[RENEWING]
     assert served_by(farm) == {**before, RENEWING: new}

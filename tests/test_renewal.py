@@ -644,6 +644,12 @@ def test_a_domain_that_warns_need_not_wait_in_comfort() -> None:
     assert is_comfortable(DOMAIN, (installed(),), waiting_since=None, now=NOW) is True
 
 
+def test_nothing_is_remembered_of_a_domain_that_was_never_tried() -> None:
+    never = Attempt()
+    assert (never.errors, never.digest, never.ca_url, never.step) == (0, "", "", timedelta(0))
+    assert (never.failing_since, never.next_try, never.last_error) == (None, None, None)
+
+
 def test_failing_since_is_when_the_first_of_a_row_failed() -> None:
     first = fail(Attempt(), NOW)
     again = fail(first, NOW + DAY)

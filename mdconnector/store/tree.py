@@ -200,24 +200,21 @@ class Store:
             return self.owners.httpd_uid
         return self.base.new_uid
 
-    def own(self, *parts: str, create: bool = False) -> Folder | None:
-        """Open mdconnector/ or a folder below it; None where it is absent and not to be made."""
+    def own(self, *parts: str) -> Folder | None:
+        """Open mdconnector/ or a folder below it; None where it is absent."""
         folder = self.base
         for part in (OWN_FOLDER, *parts):
-            if create:
-                folder = folder.make(part, OWN_MODE)
-            else:
-                found = folder.open(part)
-                if found is None:
-                    return None
-                folder = found
+            found = folder.open(part)
+            if found is None:
+                return None
+            folder = found
         return folder
 
     def make_own(self, *parts: str) -> Folder:
         """Open mdconnector/ or a folder below it, made where it is absent."""
-        folder = self.own(*parts, create=True)
-        if folder is None:
-            raise StoreError("it vanished while it was opened", path=str(self.path / OWN_FOLDER))
+        folder = self.base
+        for part in (OWN_FOLDER, *parts):
+            folder = folder.make(part, OWN_MODE)
         return folder
 
     def check_space(self, bytes_needed: int, inodes_needed: int = MIN_FREE_INODES) -> None:

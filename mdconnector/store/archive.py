@@ -91,8 +91,8 @@ class Archive:
         self._folder.move(entry, to, name)
         to.sync()
         self._folder.sync()
-        if match := _NUMBERED.fullmatch(entry):
-            self._numbers[match[1]].discard(int(match[2]))
+        stem, _, number = entry.rpartition(".")
+        self._numbers[stem].discard(int(number))
 
     def _add(self, source: Folder, name: str) -> int:
         stem = numbered_stem(name)

@@ -181,9 +181,7 @@ class Pending:
     def save_chain(self, spec: KeySpec, pem: bytes) -> None:
         """Keep the chain; the order has done its work then."""
         self._save({spec.pubcert_name: pem})
-        with self._open() as folder:
-            if folder is not None:
-                folder.remove(_order_name(spec))
+        self.drop_order(spec)
 
     def load_chain(self, spec: KeySpec) -> bytes | None:
         """Return the chain as PEM; None where it is not here yet."""

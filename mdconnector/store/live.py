@@ -201,15 +201,14 @@ def read_staged_credentials(store: Store, domain: ManagedDomain) -> tuple[Creden
     Empty where nothing complete is staged. Raises StoreError or CertificateError where it is unfit.
     """
     content = _settled_content(store, domain)
-    match content:
-        case NothingStaged():
-            return ()
-        case StagedRubbish(path, why):
-            raise StoreError(why, path=path, hint="it is set aside, and a new certificate ordered")
-        case _Content(credentials=credentials):
-            for credential in credentials:
-                _prove(credential)
-            return credentials
+    if isinstance(content, NothingStaged):
+        return ()
+    if isinstance(content, StagedRubbish):
+        hint = "it is set aside, and a new certificate ordered"
+        raise StoreError(content.why, path=content.path, hint=hint)
+    for credential in content.credentials:
+        _prove(credential)
+    return content.credentials
 
 
 def read_live_chains(
@@ -399,24 +398,26 @@ def _is_ours(store: Store, domain: ManagedDomain, credentials: tuple[Credential,
 
 
 def _prove(credential: Credential) -> None:
-    """Sign with the key, verify with the certificate: the key was loaded without validation."""
-    public_key = credential.chain[0].public_key()
-    if isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size > _MAX_RSA_BITS:
+    """Sign with the key, verify with its public half, which is known to be the certificate's.
+
+    The key was loaded without validation.
+    """
+    key = credential.key
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size > _MAX_RSA_BITS:
         raise CertificateError(f"the RSA key has more than {_MAX_RSA_BITS} bits")
     try:
         with random_numbers():
-            signature = _sign(credential.key)
-        if isinstance(public_key, rsa.RSAPublicKey):
-            public_key.verify(signature, _PROOF, padding.PKCS1v15(), hashes.SHA256())
-        elif isinstance(public_key, ec.EllipticCurvePublicKey):
-            public_key.verify(signature, _PROOF, ec.ECDSA(hashes.SHA256()))
+            _sign_and_verify(key)
     except (InvalidSignature, ValueError):
         raise CertificateError(
             f"the {credential.spec.label} private key cannot sign for its certificate"
         ) from None
 
 
-def _sign(key: PrivateKey) -> bytes:
+def _sign_and_verify(key: PrivateKey) -> None:
     if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(_PROOF, padding.PKCS1v15(), hashes.SHA256())
-    return key.sign(_PROOF, ec.ECDSA(hashes.SHA256()))
+        signature = key.sign(_PROOF, padding.PKCS1v15(), hashes.SHA256())
+        key.public_key().verify(signature, _PROOF, padding.PKCS1v15(), hashes.SHA256())
+        return
+    signature = key.sign(_PROOF, ec.ECDSA(hashes.SHA256()))
+    key.public_key().verify(signature, _PROOF, ec.ECDSA(hashes.SHA256()))

@@ -286,7 +286,8 @@ def _leaf_public_key(path: str, content: bytes) -> bytes:
 
 def _key_public_key(path: str, content: bytes) -> bytes:
     """Return the public half of the first private key."""
-    blocks = _blocks(path, content, stop_at=_KEY_LABELS)
+    blocks = _blocks(path, content)
+    # what stands behind it is not looked at: it may be broken
     block = next((block for label, block in blocks if label in _KEY_LABELS), None)
     if block is not None and b"ENCRYPTED" in block:
         raise _NotJudgedError(path, "its key is encrypted")
@@ -308,9 +309,7 @@ def _key_public_key(path: str, content: bytes) -> bytes:
         raise _NotJudgedError(path, "its key is of a kind that cannot be checked") from error
 
 
-def _blocks(
-    path: str, content: bytes, *, stop_at: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, bytes]]:
+def _blocks(path: str, content: bytes) -> Iterator[tuple[str, bytes]]:
     """Split a file into its PEM blocks as OpenSSL does; text between them is passed over."""
     position = 0
     while begin := _BEGIN.search(content, position):
@@ -318,10 +317,7 @@ def _blocks(
         if end < 0:
             raise _NotUsableError(path, "its last PEM block has no end")
         position = end + len(b"\n-----END -----") + len(begin[1])
-        label = begin[1].decode()
-        yield label, content[begin.start(1) - len(b"-----BEGIN ") : position] + b"\n"
-        if label in stop_at:
-            return
+        yield begin[1].decode(), content[begin.start(1) - len(b"-----BEGIN ") : position] + b"\n"
 
 
 def _certificate(path: str, block: bytes) -> x509.Certificate:

@@ -98,6 +98,7 @@ CASES = (
     Case("base64 on one line", _block("CERTIFICATE", LEAF_DER), KEY, "fits"),
     Case("no newline at the end", CHAIN.rstrip(), KEY.rstrip(), "fits"),
     Case("a second key", CHAIN, KEY + OTHER_KEY, "fits"),
+    Case("half a second key", CHAIN, KEY + OTHER_KEY[: len(OTHER_KEY) // 2], "fits"),
     Case("the key of another pair", CHAIN, OTHER_KEY, "broken", real=True),
     Case("a key of another kind", CHAIN, CURVE_KEY, "broken", real=True),
     Case("another key before the right one", CHAIN, OTHER_KEY + KEY, "broken"),
@@ -166,7 +167,7 @@ def test_httpd_itself_judges_so(
     assert survives_a_reload(apache) == (case.verdict == "fits")
 
 
-def test_an_ed25519_pair_fits() -> None:
+def an_ed25519_pair() -> tuple[bytes, bytes]:
     key = ed25519.Ed25519PrivateKey.generate()
     pem = key.private_bytes(
         serialization.Encoding.PEM,
@@ -180,9 +181,34 @@ def test_an_ed25519_pair_fits() -> None:
         .not_valid_after(GOOD.facts.not_after)
         .sign(key, None)
     )
-    read = read_from({"c.pem": chain_to_pem([leaf]), "k.pem": pem})
+    return chain_to_pem([leaf]), pem
+
+
+def of_an_unknown_kind(pem: bytes) -> bytes:
+    """Give an Ed25519 key or certificate an algorithm that nobody knows."""
+    label = pem[len(b"-----BEGIN ") : pem.index(b"-----\n")].decode()
+    return _block(label, _der(pem).replace(b"\x06\x03\x2b\x65\x70", b"\x06\x03\x2b\x65\x7f"))
+
+
+def test_an_ed25519_pair_fits() -> None:
+    certificate, key = an_ed25519_pair()
+    read = read_from({"c.pem": certificate, "k.pem": key})
 
     assert verdict(check_pairs([Pair("c.pem", "k.pem", "x:1")], read=read)) == "fits"
+
+
+@pytest.mark.parametrize("odd", ["c.pem", "k.pem"])
+def test_a_key_of_an_unknown_kind_is_unchecked(odd: str) -> None:
+    certificate, key = an_ed25519_pair()
+    files = {"c.pem": certificate, "k.pem": key}
+    files[odd] = of_an_unknown_kind(files[odd])
+
+    report = check_pairs([Pair("c.pem", "k.pem", "x:1")], read=read_from(files))
+
+    assert report.faults == ()
+    assert [(one.path, one.message) for one in report.unchecked] == [
+        (odd, "its key is of a kind that cannot be checked")
+    ]
 
 
 def test_a_fault_names_the_file_the_line_and_what_is_wrong() -> None:
@@ -284,6 +310,35 @@ def test_a_vhost_without_ssl_opens_no_pair() -> None:
 
 def test_a_vhost_opens_its_own_pairs() -> None:
     assert in_force((a_vhost(OWN),), ()) == [("/own.crt", "/own.key")]
+
+
+def test_a_pair_of_two_vhosts_is_opened_once() -> None:
+    assert in_force((a_vhost(OWN), a_vhost(OWN, line=20)), ()) == [("/own.crt", "/own.key")]
+
+
+def test_a_live_pair_that_may_not_be_read_is_in_force_and_unchecked() -> None:
+    def read(path: str) -> bytes:
+        raise PermissionError(13, "Permission denied", path)
+
+    vhost = a_vhost()
+    report = check_httpd_pairs((vhost,), (a_domain(vhost),), live_folder=lambda _: LIVE, read=read)
+
+    assert report.faults == ()
+    assert [(one.pair.certificate_file, one.message) for one in report.unchecked] == [
+        (RSA_FILES[0], "it may not be read by this user")
+    ]
+
+
+def test_an_unused_chain_that_cannot_be_read_is_unchecked() -> None:
+    def read(path: str) -> bytes:
+        raise OSError(5, "Input/output error", path)
+
+    report = check_httpd_pairs((), (a_domain(),), live_folder=lambda _: LIVE, read=read)
+
+    assert report.faults == ()
+    assert [(one.path, one.message) for one in report.unchecked] == [
+        (RSA_FILES[0], "it cannot be read: Input/output error")
+    ]
 
 
 def test_a_managed_vhost_opens_the_live_pairs_that_are_there() -> None:

@@ -460,8 +460,6 @@ def test_matrix_w2_w3_disk_error_at_any_call_is_an_error_with_its_path(
 @pytest.mark.parametrize(
     ("number", "word"),
     [
-        (errno.EACCES, "sudo"),
-        (errno.EPERM, "sudo"),
         (errno.EROFS, "read-only"),
         (errno.ENOSPC, "free space"),
         (errno.EDQUOT, "quota"),
@@ -481,8 +479,27 @@ def test_matrix_w3_disk_error_says_what_to_do(
     monkeypatch.setattr(os, "mkdir", fail)
     with pytest.raises(StoreError) as caught:
         folder.make("new", 0o700)
-    assert caught.value.unreadable == (number in (errno.EACCES, errno.EPERM))
+    assert not caught.value.unreadable
     assert (caught.value.hint is None) if word is None else (word in (caught.value.hint or ""))
+
+
+@pytest.mark.parametrize(
+    ("uid", "hint"),
+    [
+        (0, "root is kept out: an NFS export needs no_root_squash"),
+        (1234, "not allowed for uid 1234; run it as the store's owner, or with sudo"),
+    ],
+)
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_who_is_kept_out_is_told_what_his_own_remedy_is(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, number: int, uid: int, hint: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with refusing("mkdir", number) as was_refused, pytest.raises(StoreError) as caught:
+        folder.make("new", 0o700)
+    assert was_refused()
+    assert caught.value.unreadable
+    assert (caught.value.hint or "").startswith(hint)
 
 
 @as_root
@@ -668,3 +685,31 @@ def test_who_is_kept_out_is_told_what_to_do(
     with refusing("open", errno.EACCES), pytest.raises(StoreError) as caught:
         folder.open_lock("run.lock", 0o600)
     assert advice in str(caught.value.hint)
+
+
+def test_folder_that_vanishes_as_soon_as_it_is_made_is_an_error_with_its_path(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = os.mkdir
+
+    def make_and_lose(name: str, mode: int, *, dir_fd: int) -> None:
+        make(name, mode, dir_fd=dir_fd)
+        (tmp_path / name).rmdir()
+
+    monkeypatch.setattr(os, "mkdir", make_and_lose)
+    with pytest.raises(StoreError, match="cannot be opened: No such file") as caught:
+        folder.make("new", 0o700)
+    assert caught.value.path == str(tmp_path / "new")
+
+
+def test_folder_below_which_something_is_mounted_cannot_be_removed(
+    folder: Folder, tmp_path: Path
+) -> None:
+    (tmp_path / "staged" / "mounted").mkdir(parents=True)
+    with (
+        refusing("rmdir", errno.EBUSY, of="mounted") as was_refused,
+        pytest.raises(StoreError, match="cannot be removed") as caught,
+    ):
+        folder.remove_tree("staged")
+    assert was_refused()
+    assert caught.value.hint == "something is mounted there, or in use"

@@ -24,7 +24,11 @@ from mdconnector.store.live import (
     NothingStaged,
     StagedRubbish,
     Staging,
+    issuing_ca,
+    live_changed_at,
+    order_of_mod_md,
     read_live,
+    read_live_chains,
     read_sets,
     read_staged_credentials,
     staging_changed_at,
@@ -556,3 +560,67 @@ def test_rsa_key_that_would_take_minutes_is_refused(
     monkeypatch.setattr("mdconnector.store.live._MAX_RSA_BITS", 2047)
     with pytest.raises(CertificateError, match="more than 2047 bits"):
         read_staged_credentials(store, only_rsa)
+
+
+def test_domain_beside_others_has_nothing_live_before_its_first_set(store: Store) -> None:
+    put_live(store, EC_PAIR, name="other.example")
+    assert [one.facts for one in read_live(store, BOTH)] == [None, None]
+    assert list(read_live_chains(store, BOTH)) == []
+    assert issuing_ca(store, NAME) is None
+    assert live_changed_at(store, NAME) is None
+
+
+def test_store_without_domains_has_no_chain_no_ca_and_no_change(store: Store) -> None:
+    assert store.domains() is None
+    assert list(read_live_chains(store, DOMAIN)) == []
+    assert issuing_ca(store, NAME) is None
+    assert live_changed_at(store, NAME) is None
+
+
+def test_ca_of_the_live_set_is_what_its_record_says_or_none(store: Store) -> None:
+    record = put_live(store, EC_PAIR) / "md.json"
+    assert issuing_ca(store, NAME) is None
+    record.write_bytes(render_md(DOMAIN, ca_url=DIRECTORY, account_id="ACME-ca.example-0000"))
+    assert issuing_ca(store, NAME) == DIRECTORY
+    record.write_bytes(b"{")
+    assert issuing_ca(store, NAME) is None
+    record.unlink()
+    record.mkdir()
+    assert issuing_ca(store, NAME) is None
+
+
+def test_live_chains_are_read_leaf_first_and_a_damaged_one_is_left_out(store: Store) -> None:
+    path = put_live(store, RSA_PAIR, EC_PAIR)
+    assert list(read_live_chains(store, BOTH)) == [
+        (RSA_PAIR.facts, RSA_PAIR.chain),
+        (EC_PAIR.facts, EC_PAIR.chain),
+    ]
+    (path / RSA_SPEC.pubcert_name).write_bytes(b"nonsense")
+    assert [facts for facts, _ in read_live_chains(store, BOTH)] == [EC_PAIR.facts]
+    (path / EC_SPEC.pubcert_name).unlink()
+    assert list(read_live_chains(store, BOTH)) == []
+
+
+def test_time_of_the_last_change_of_the_live_set_is_its_folders(store: Store) -> None:
+    path = put_live(store, EC_PAIR)
+    os.utime(path, (0, 0))
+    assert live_changed_at(store, NAME) == datetime.fromtimestamp(path.stat().st_ctime, UTC)
+
+
+def test_order_that_mod_md_noted_is_known_by_its_url(store: Store) -> None:
+    assert order_of_mod_md(store, NAME) is None
+    path = put_staged(store, EC_PAIR)
+    assert order_of_mod_md(store, NAME) is None
+    (path / "order.json").write_text('{"url": "https://ca.example/order/1"}')
+    assert order_of_mod_md(store, NAME) == "https://ca.example/order/1"
+
+
+def test_order_of_mod_md_that_is_damaged_or_a_trap_is_none(store: Store) -> None:
+    path = put_staged(store, EC_PAIR)
+    (path / "order.json").write_text("{")
+    assert order_of_mod_md(store, NAME) is None
+    (path / "order.json").unlink()
+    (path / "order.json").symlink_to("/etc/passwd")
+    assert order_of_mod_md(store, NAME) is None
+    shutil.rmtree(store.path / "staging")
+    assert order_of_mod_md(store, NAME) is None

@@ -60,11 +60,6 @@ def chain_suffixes(folder: Folder) -> tuple[str, ...]:
     return tuple(match[1] for match in matches if match)
 
 
-def leaves_in(folder: Folder) -> tuple[CertificateFacts, ...]:
-    """Return the leaf of every chain in a folder; one that cannot be read is left out."""
-    return tuple(_leaves(folder))
-
-
 def fingerprints_in(folder: Folder) -> tuple[str, ...]:
     """Return the SHA-256 fingerprints of all leaves in a folder, sorted."""
     return tuple(sorted(leaf.sha256 for leaf in _leaves(folder)))

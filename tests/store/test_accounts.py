@@ -598,3 +598,13 @@ def test_all_accounts_that_vanish_meanwhile_are_none(
 
     monkeypatch.setattr(accounts, "load_account", vanish)
     assert find_accounts(store, DIRECTORY, EAB) == ()
+
+
+def test_copies_of_an_account_in_staging_are_named_and_other_folders_passed_over(
+    store: Store,
+) -> None:
+    store.make_in_group("staging", "0.example").close()
+    first = put_in_staging(store, "a.example", NEW)
+    put_in_staging(store, "b.example", NEW._replace(url="https://acme.sectigo.com/acct/2"))
+    second = put_in_staging(store, "c.example", NEW)
+    assert accounts.staged_copies(store, NEW.url) == (str(first), str(second))

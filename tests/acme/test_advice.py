@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from mdconnector.acme.advice import ACME_ERROR, Purpose, advise, fill_name, is_sectigo
+from mdconnector.acme.advice import (
+    ACME_ERROR,
+    Purpose,
+    advise,
+    fill_name,
+    is_sectigo,
+    says_deactivated,
+)
 from mdconnector.acme.answers import JsonObject, problem_error
 from mdconnector.errors import CaProblemError, ErrorClass
 
@@ -261,3 +268,23 @@ def test_page_of_the_terms_is_shown_where_the_ca_asks_for_agreement() -> None:
 def test_name_is_put_into_the_command() -> None:
     hint = problem(ACME_ERROR + "caa", "CAA").hint or ""
     assert fill_name(hint, "shop.example.org").endswith("then: mdconnector renew shop.example.org")
+
+
+@pytest.mark.parametrize(
+    "purpose",
+    [Purpose.REVOCATION, Purpose.READ_ACCOUNT, Purpose.KEY_CHANGE, Purpose.DEACTIVATION],
+)
+def test_no_renewal_is_advised_where_none_follows(purpose: Purpose) -> None:
+    hint = problem(ACME_ERROR + "caa", "CAA", purpose=purpose).hint or ""
+    assert hint
+    assert "mdconnector renew" not in hint
+
+
+@pytest.mark.parametrize(
+    ("detail", "is_said"),
+    [("the account is deactivated", True), ("Account has been deactivated", True), ("no", False)],
+)
+def test_ca_that_says_that_the_account_was_deactivated_is_understood(
+    detail: str, is_said: bool
+) -> None:
+    assert says_deactivated(detail) is is_said

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mdconnector.acme.advice import ACCOUNT_DOES_NOT_EXIST
+from mdconnector.acme.answers import Directory
 from mdconnector.acme.jws import key_authorization
 from mdconnector.acme.resources import (
     Account,
@@ -397,6 +398,22 @@ def test_account_that_is_out_of_service_is_refused(client: Client, status: str) 
     assert caught.value.error_class is ErrorClass.NEEDS_HUMAN
 
 
+def test_account_is_registered_where_the_directory_has_moved_it(client: Client) -> None:
+    old = Directory(f"{BASE}/new-nonce", f"{BASE}/old/account", f"{BASE}/old/order")
+    client.session = Session(
+        DIRECTORY_URL,
+        transport=httpx.MockTransport(client.ca),
+        sleep=client.slept.append,
+        remembered=old,
+    )
+    client.ca.fault("/old/account", answered(410))
+    assert client.register().url == f"{BASE}/account/1"
+    assert [path for _, path in client.ca.requests if "account" in path] == [
+        "/old/account",
+        "/new-account",
+    ]
+
+
 def test_contact_is_sent_to_the_account_itself(client: Client) -> None:
     account = client.register()
     client.ca.fault(
@@ -713,6 +730,17 @@ def test_authorization_that_expired_explains_its_order(client: Client) -> None:
     client.ca.fault("/authorization/1-0", changed(status="expired"))
     error = explain_invalid(client.session, account, order)
     assert "shop.example.org is expired" in error.detail
+
+
+def test_authorization_that_is_still_pending_does_not_hide_the_one_that_failed(
+    client: Client,
+) -> None:
+    account = client.register()
+    order = client.order(account)
+    client.ca.fault("/authorization/1-0", changed(status="pending"))
+    client.ca.fault("/authorization/1-1", changed(status="expired"))
+    error = explain_invalid(client.session, account, order)
+    assert "www.shop.example.org is expired" in error.detail
 
 
 def test_invalid_order_whose_authorizations_are_gone_keeps_its_own_error(client: Client) -> None:

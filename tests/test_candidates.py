@@ -13,7 +13,7 @@ from mdconnector.errors import StoreError
 from mdconnector.keys import key_to_pem
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.outcomes import Promoted, PromotionOutcome
-from mdconnector.stock import Stock, take_stock
+from mdconnector.stock import WAS_REVOKED, Stock, take_stock
 from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
 from mdconnector.store.pending import Pending
 from mdconnector.store.promotion import Swapped as SwappedSet
@@ -232,3 +232,24 @@ def test_nothing_staged_and_nothing_live_says_how_to_obtain_it(tmp_path: Path) -
     assert (outcome.outcome, outcome.is_missing) == (Promoted.NOTHING_STAGED, True)
     assert outcome.detail == nothing_at_all(NAME)
     assert outcome.detail.endswith(f"obtain it: mdconnector renew {NAME}")
+
+
+def test_foreign_set_that_is_exchanged_for_a_revoked_one_is_refused(store: Store) -> None:
+    save_attempt(store, NAME, load_attempt(store, NAME).with_revoked(leaves(NEW), NOW))
+    put_staged(store, aged(1))
+    stock = stock_of(store)
+    put_staged(store, NEW)
+    outcome = outcome_of(store, stock)
+    assert outcome.outcome is Promoted.FAILED
+    assert outcome.detail == f"the set is refused: {WAS_REVOKED}"
+    assert outcome.error is not None
+    assert outcome.error.hint == f"'mdconnector renew {NAME}' orders anew"
+
+
+def test_own_set_whose_note_is_damaged_meanwhile_is_refused(store: Store) -> None:
+    obtain(store)
+    stock = stock_of(store)
+    (store.path / "mdconnector/pending" / NAME / "set.json").write_bytes(b"")
+    outcome = outcome_of(store, stock)
+    assert outcome.outcome is Promoted.FAILED
+    assert outcome.detail.startswith("the staged set is refused: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -28,6 +29,7 @@ from mdconnector.store.attempts import (
 )
 from mdconnector.store.tree import Store
 from tests.store.credentials import NAME, NOW, open_store
+from tests.store.kill_points import refusing
 
 FULL = (
     AttemptRecord(
@@ -177,3 +179,14 @@ def test_record_that_may_not_be_read_is_an_error_not_empty(parts_folder: Path) -
         finally:
             os.seteuid(0)
     assert caught.value.unreadable
+
+
+def test_record_that_the_disk_does_not_give_reads_as_empty_with_a_warning(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_attempt(store, NAME, FULL)
+    with caplog.at_level(logging.WARNING), refusing("read", errno.EIO) as was_refused:
+        assert load_attempt(store, NAME) == AttemptRecord()
+    assert was_refused()
+    assert str(file_of(store)) in caplog.text
+    assert load_attempt(store, NAME) == FULL

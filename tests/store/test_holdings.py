@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mdconnector.store.folder import Folder
 from mdconnector.store.holdings import Place, holdings_of
 from mdconnector.store.tree import Store
 from tests.store.credentials import CA, NAME, NEW, NOW, OLD, aged, open_store, put_set
@@ -95,3 +96,20 @@ def test_what_md_json_says_of_ca_and_account_is_known_unless_it_is_damaged(store
     (folder / "md.json").write_text("{")
     (unknown,) = holdings_of(store, NAME)
     assert (unknown.ca_url, unknown.account_id) == (None, None)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"x" * 2_000_000])
+def test_a_damaged_key_is_none(store: Store, content: bytes) -> None:
+    folder = put_set(store, "domains", NAME, NEW)
+    (folder / NEW.spec.privkey_name).write_bytes(content)
+    (known,) = holdings_of(store, NAME)
+    assert (known.facts, known.key) == (NEW.facts, None)
+
+
+def test_a_chain_that_vanishes_meanwhile_hides_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_set(store, "domains", NAME, NEW)
+    real = Folder.names
+    monkeypatch.setattr(Folder, "names", lambda folder: ["pubcert.pem", *real(folder)])
+    assert found(store) == [(Place.LIVE, NEW.facts.serial)]

@@ -247,3 +247,17 @@ def test_owner_without_a_name_is_told_by_his_number(store: Path) -> None:
     with look_at(store) as opened:
         (finding,) = inspect(opened, NOW)
     assert "belongs to 4000000, not to root" in finding.message
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_passed_over(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Folder.names
+
+    def names(folder: Folder) -> list[str]:
+        return [*real(folder), "gone.pem"] if folder.path.name == NAME else real(folder)
+
+    monkeypatch.setattr(Folder, "names", names)
+    assert found(store) == []
+    (store / "domains" / NAME / NEW.spec.privkey_name).chmod(0o644)
+    assert [code for code, _, _ in found(store)] == ["store-too-open"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
 from datetime import timedelta
@@ -315,6 +316,8 @@ def test_nothing_begun_has_nothing_to_forget_or_to_keep(store: Store) -> None:
 
 def test_no_traces_to_take_down_change_nothing(store: Store) -> None:
     pending = begun(store)
+    pending.save_traces(())
+    assert not folder_of(store).exists()
     pending.save_key(EC_SPEC, NEW.key)
     before = folder_of(store).stat()
     pending.save_traces(())
@@ -334,8 +337,13 @@ def test_damaged_traces_are_an_error_with_their_path(store: Store, content: byte
 
 def test_note_with_a_member_of_the_wrong_type_counts_as_none(store: Store) -> None:
     complete(store)
-    (folder_of(store) / "set.json").write_bytes(b'{"names": 5}')
-    assert Pending.load(store, DOMAIN).note is None
+    good = (folder_of(store) / "set.json").read_bytes()
+    path = folder_of(store) / "set.json"
+    for member in ({"names": 5}, {"must_staple": "no"}):
+        path.write_text(json.dumps(json.loads(good) | member))
+        assert Pending.load(store, DOMAIN).note is None
+    path.write_bytes(good)
+    assert Pending.load(store, DOMAIN).note is not None
 
 
 def test_folder_without_a_note_or_a_key_is_cleared(store: Store) -> None:

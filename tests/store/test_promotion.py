@@ -25,6 +25,7 @@ from mdconnector.store.promotion import (
     Swapped,
     discard,
     finish,
+    finish_rollbacks,
     make_durable,
     prepare,
     put_back,
@@ -712,3 +713,50 @@ def test_two_runs_that_set_aside_at_once_take_numbers_of_their_own(
         aside.make(f"{NAME}.1", 0o700).close()
         monkeypatch.setattr(folders.Folder, "names", lambda _: [])
         assert move_numbered(domains, NAME, aside) == f"{NAME}.2"
+
+
+def test_folder_that_mod_md_makes_between_the_look_and_the_rename_is_set_aside(
+    store: Store,
+) -> None:
+    prepared(store)
+    real = folders._renameat2
+    made = store.path / "domains" / NAME
+
+    def meanwhile(from_fd: int, from_name: str, to_fd: int, to_name: str, flags: int) -> bool:
+        if Path(f"/proc/self/fd/{to_fd}").readlink().name == "domains" and not was_made:
+            was_made.append(made)
+            made.mkdir()
+            (made / "fallback-privkey.pem").touch()
+        return real(from_fd, from_name, to_fd, to_name, flags)
+
+    was_made: list[Path] = []
+    with mock.patch.object(folders, "_renameat2", meanwhile):
+        assert swapped(store).live == leaves(NEW)
+    assert was_made == [made]
+    assert live(store) == leaves(NEW)
+    kept = list((store.path / "mdconnector").rglob("fallback-privkey.pem"))
+    assert len(kept) == 1
+
+
+def test_rollback_beside_an_archive_that_is_none_is_finished_once_it_is_mended(
+    store: Store,
+) -> None:
+    put_set(store, "domains", NAME, OLD)
+    one = promote(store)
+    archive = store.path / "archive"
+    aside = archive.rename(store.path / "aside")
+    archive.write_bytes(b"a file")
+    problem = put_back(store, [one], reason="Apache ended", now=NOW)[NAME]
+    assert isinstance(problem, StoreError)
+    assert problem.path == str(archive)
+    assert live(store) == leaves(NEW)
+    archive.unlink()
+    aside.rename(archive)
+    assert finish_rollbacks(store, [NAME]) == {NAME: None}
+    assert live(store) == leaves(OLD)
+
+
+def test_store_without_challenges_has_none_to_clear(store: Store) -> None:
+    (store.path / "challenges").rmdir()
+    assert promote(store).live == leaves(NEW)
+    assert store.challenges() is None

@@ -25,7 +25,12 @@ from mdconnector.certificates import chain_to_pem
 from mdconnector.errors import StoreError, UnsafeStoreError
 from mdconnector.keys import generate_key, public_bytes
 from mdconnector.store import folder as folders
-from mdconnector.store.accounts import begin_account, load_account, save_account
+from mdconnector.store.accounts import (
+    begin_account,
+    drop_registered_keys,
+    load_account,
+    save_account,
+)
 from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
 from mdconnector.store.folder import Folder
 from mdconnector.store.pending import Pending
@@ -602,3 +607,37 @@ def test_pending_set_that_apache_refused_repairs_nothing(store: Store) -> None:
     assert line is not None
     assert "archive/" in line
     assert live(store) == leaves(OLD)
+
+
+def test_folder_that_vanishes_before_it_is_swept_is_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_old(store)
+    half = store.path / "accounts" / "z" / ".new-0123456789abcdef"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half a fi")
+    real = Folder.names
+
+    def names(folder: Folder) -> list[str]:
+        return ["gone", *real(folder)] if folder.path.name == "accounts" else real(folder)
+
+    monkeypatch.setattr(Folder, "names", names)
+    assert recover(store, [DOMAIN], NOW).failures == {}
+    assert not half.exists()
+
+
+def test_begun_account_that_vanishes_meanwhile_is_passed_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_account(store, CA_URL, None, lambda: ACCOUNT_KEY)
+    (begun,) = begun_keys(store)
+    real = Folder.names
+
+    def names(folder: Folder) -> list[str]:
+        found = real(folder)
+        return ["0" * 32, *found] if begun in found else found
+
+    monkeypatch.setattr(Folder, "names", names)
+    drop_registered_keys(store)
+    monkeypatch.undo()
+    assert begun_keys(store) == [begun]

@@ -20,6 +20,7 @@ from mdconnector.store.records import StoredAccount, render_account
 from mdconnector.store.staging import clear_staged, recover_staging, set_aside, stage
 from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC
+from tests.store import kill_points
 from tests.store.credentials import ACCOUNT_ID, CA_URL, DOMAIN, NAME, NEW, NOW, OLD, leaves
 from tests.store.credentials import open_store as open_store_at
 from tests.store.disk import unsynced
@@ -292,3 +293,14 @@ def test_set_that_mod_md_takes_away_meanwhile_is_nothing_to_clear(
 
     monkeypatch.setattr(Store, "make_own", lambda _, *parts: meanwhile(*parts))
     assert clear_staged(store, NAME) is False
+
+
+def test_staging_that_the_disk_does_not_let_go_is_an_error_and_stays(store: Store) -> None:
+    stage_set(store)
+    with (
+        kill_points.refusing("renameat2", errno.EIO) as was_refused,
+        pytest.raises(StoreError, match="Input/output error"),
+    ):
+        clear_staged(store, NAME)
+    assert was_refused()
+    assert staged(store) == leaves(NEW)

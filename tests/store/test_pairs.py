@@ -85,6 +85,9 @@ def test_chain_that_vanishes_while_it_is_looked_for_is_left_out(
 def test_want_of_handles_or_memory_is_an_error_not_damage(
     folder: Folder, look: Callable[[Folder], object], number: int
 ) -> None:
-    with refusing("open-to-read", number) as was_refused, pytest.raises(ExhaustedError):
+    with (
+        refusing("open-to-read", number, of=CHAIN) as was_refused,
+        pytest.raises(ExhaustedError),
+    ):
         look(folder)
     assert was_refused()

@@ -86,7 +86,7 @@ DOCUMENTS = st.recursive(
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(document=DOCUMENTS, status=st.sampled_from([200, 201, 400, 403, 429]))
 def test_no_document_of_a_ca_is_a_bug_of_ours(document: object, status: int) -> None:
     ca = FakeCa()
@@ -110,7 +110,7 @@ def test_no_document_of_a_ca_is_a_bug_of_ours(document: object, status: int) -> 
             ask()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(document=DOCUMENTS, status=st.integers(400, 499))
 def test_every_problem_document_can_be_printed(document: object, status: int) -> None:
     members = JsonObject(document, what="problem", url=URL) if isinstance(document, dict) else None

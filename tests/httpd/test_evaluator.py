@@ -6,7 +6,7 @@ tests/httpd/test_against_httpd.py shows that the rules are httpd's.
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mdconnector.errors import ConfigurationError
@@ -667,7 +667,6 @@ _PARTS = st.sampled_from(
 )
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(_PARTS, max_size=60))
 def test_any_text_is_read_to_its_end(parts: list[str]) -> None:
     """Whatever stands in the files, there is a result and no exception."""
@@ -676,7 +675,6 @@ def test_any_text_is_read_to_its_end(parts: list[str]) -> None:
     assert evaluation.files[0] == MAIN
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_to_their_end(content: bytes) -> None:
     """Whatever bytes a file holds."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mdconnector.commands.scan import scan_configuration
@@ -108,19 +108,16 @@ def scan(main: bytes, included: bytes) -> None:
                 assert find_domain(configuration, domain.name) == domain
 
 
-@settings(deadline=None)
 @given(_FILE, _FILE)
 def test_any_lines_are_scanned(main: bytes, included: bytes) -> None:
     scan(_LOADED + main, included)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_scanned(content: bytes) -> None:
     scan(content, content[::-1])
 
 
-@settings(deadline=None)
 @given(st.sampled_from(_EXAMPLES), st.data())
 def test_damaged_sites_are_scanned(site: bytes, data: st.DataObject) -> None:
     content = bytearray(site)
@@ -131,7 +128,6 @@ def test_damaged_sites_are_scanned(site: bytes, data: st.DataObject) -> None:
     scan(_LOADED + bytes(content), bytes(content))
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='# In file:()"\n 0123456789*[]azportnamevhost<>/', max_size=300))
 def test_any_dump_is_read_to_its_end(text: str) -> None:
     list(parse_config_dump(text))

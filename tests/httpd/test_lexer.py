@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mdconnector.httpd.lexer import (
@@ -234,7 +234,6 @@ def test_case_is_folded_for_ascii_only() -> None:
     assert lower_ascii("ABCz\xc9\u212a") == "abcz\xc9\u212a"
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=300))
 def test_any_bytes_give_lines_and_words(content: bytes) -> None:
     """Whatever a file holds, reading ends, and no byte of a word is made up."""

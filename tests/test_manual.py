@@ -128,7 +128,7 @@ def test_man_prints_it_without_a_warning(pages: Path) -> None:
         env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "MANWIDTH": "100"},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "another run holds the lock" in done.stdout
+    assert "another run of mdconnector holds the lock" in done.stdout
 
 
 # --- completions --------------------------------------------------------------------------------

@@ -92,7 +92,8 @@ def repair(store: Store, domain: ManagedDomain, now: datetime) -> str | None:
     The set comes from pending/, else it is the best in the archive. Returns a line for people.
     """
     name = folder_name(domain.name)
-    damage = _damage(store, domain)
+    # looked at twice, because a disk may stumble once, and what is archived is older
+    damage = _damage(store, domain) and _damage(store, domain)
     if damage is None:
         return None
     origin = _prepare_replacement(store, domain, load_attempt(store, name), now)

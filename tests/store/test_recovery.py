@@ -468,6 +468,28 @@ def test_expired_set_repairs_a_damaged_one_because_apache_could_not_start(store:
     assert live(store) == leaves(expired)
 
 
+@pytest.mark.parametrize("call", ["open-to-read", "fstat", "read"])
+def test_disk_that_stumbles_once_over_a_live_set_has_not_damaged_it(
+    store: Store, call: str
+) -> None:
+    put_set(store, "domains", NAME, NEW)
+    put_set(store, "archive", f"{NAME}.1", OLD)
+    key_is_reached = has_stumbled = False
+
+    def stumble(name: str, args: Any, kwargs: Any, original: Call) -> Any:
+        nonlocal key_is_reached, has_stumbled
+        key_is_reached = key_is_reached or args[0] == EC_SPEC.privkey_name
+        if name != call or not key_is_reached or has_stumbled:
+            return original(*args, **kwargs)
+        has_stumbled = True
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with watched(stumble, reads=True):
+        assert repair(store, DOMAIN, NOW) is None
+    assert has_stumbled
+    assert live(store) == leaves(NEW)
+
+
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.EACCES])
 def test_live_set_that_only_this_run_cannot_open_is_not_repaired(store: Store, error: int) -> None:
     put_set(store, "domains", NAME, NEW)

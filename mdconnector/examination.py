@@ -74,12 +74,12 @@ def _md_lines(directives: Iterable[Directive]) -> _MdLines:
 
 def _gather(directives: Iterable[Directive], found: _MdLines, *, depth: int) -> None:
     for directive in directives:
-        is_md = directive.name[:2].lower() == "md"
-        if depth < _MD_DEPTH and directive.children and (is_md or directive.key == "virtualhost"):
+        key = directive.key
+        is_md = key.startswith("md")
+        if depth < _MD_DEPTH and (is_md or key == "virtualhost"):
             _gather(directive.children, found, depth=depth + 1)
         if not is_md or directive.is_section:
             continue
-        key = directive.key
         if key == _BINDING:
             found.bindings.append(directive)
         if directive.assumed:

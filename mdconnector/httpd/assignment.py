@@ -35,18 +35,18 @@ class _NameIndex:
     def of_vhost(self, vhost: VirtualHost) -> tuple[set[int], set[int]]:
         """Return the numbers of the domains that have one of its names, and of those that may."""
         server_name = vhost.server_name.lower()
-        own = {alias.lower() for alias in vhost.aliases if not is_pattern(alias)}
-        own.add(server_name)
-        others = {address.host.lower() for address in vhost.addresses}
-        others.add(f"*.{server_name.partition('.')[2]}")
-        may_match = self._of_names(others)
+        own, others = [server_name], [f"*.{server_name.partition('.')[2]}"]
+        others += (address.host.lower() for address in vhost.addresses)
+        patterns: list[str] = []
         for alias in vhost.aliases:
-            if is_pattern(alias):
-                may_match.update(self._matching(alias.lower()))
+            (patterns if is_pattern(alias) else own).append(alias.lower())
+        may_match = self._of_names(others)
+        for pattern in patterns:
+            may_match.update(self._matching(pattern))
         return self._of_names(own), may_match
 
-    def _of_names(self, names: set[str]) -> set[int]:
-        return {number for name in names & self._by_name.keys() for number in self._by_name[name]}
+    def _of_names(self, names: Iterable[str]) -> set[int]:
+        return {number for name in names for number in self._by_name.get(name, ())}
 
     def _matching(self, pattern: str) -> Iterable[int]:
         if pattern.startswith("*.") and not is_pattern(pattern[2:]):

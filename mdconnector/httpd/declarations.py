@@ -135,7 +135,7 @@ class Declarations:
     def _define(self, directive: Directive) -> None:
         words = directive.argv()
         draft = Draft(directive.at, assumed=directive.assumed)
-        self._add_words(draft, directive, words)
+        self._add_words(draft, draft.declared_at, words)
         if not draft.names:
             self.error(
                 "mdomain-without-name", directive.at, "MDomain names no domain", "write its names"
@@ -156,7 +156,7 @@ class Declarations:
             )
             return
         self._add_name(draft, words[0], section.at)
-        self._add_words(draft, section, words[1:])
+        self._add_words(draft, section.at, words[1:])
         for child in section.children:
             self._read_in_section(draft, child)
         self.drafts.append(draft)
@@ -166,7 +166,7 @@ class Declarations:
         if key == "virtualhost":
             self._walk_vhost(child)
         elif key in _MEMBERS and not child.is_section:
-            self._add_words(draft, child, child.argv())
+            self._add_words(draft, child.at, child.argv())
             self._check_word_count(draft, child)
         elif key in _SECTIONS:
             finding = self.error(
@@ -180,8 +180,7 @@ class Declarations:
         elif key.startswith("md"):
             self.settings.apply(child, draft.own, in_section=True, domain=draft.name)
 
-    def _add_words(self, draft: Draft, directive: Directive, words: Sequence[str]) -> None:
-        at = directive.at
+    def _add_words(self, draft: Draft, at: SourceLine, words: Sequence[str]) -> None:
         for word in words:
             mode = _MEMBER_MODES.get(word.lower())
             if mode is None:

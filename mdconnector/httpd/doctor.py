@@ -58,6 +58,7 @@ class _Examination:
         self.can_http = is_reachable(configuration.listens, configuration.http_port)
         named = {one.address.port for one in configuration.listens if one.protocol == "https"}
         self.https_ports = {443, configuration.https_port, *named} - {None}
+        self.ca_urls = {url for domain in self.domains for url in domain.ca_urls}
 
     def served_by_mod_md(self, domain: ManagedDomain) -> bool:
         """Say whether Apache gets a domain's certificate from mod_md, not from lines of its own."""
@@ -162,13 +163,14 @@ def _no_contact(one: _Examination) -> Iterator[Finding]:
 
 
 def _no_binding(one: _Examination) -> Iterator[Finding]:
+    wants_binding = {url for url in one.ca_urls if urlsplit(url).hostname in _CAS_WITH_EAB}
     yield from one.together(
         "eab-missing",
         Severity.WARNING,
         (
             domain
             for domain in one.domains
-            if domain.eab is None and any(_host(url) in _CAS_WITH_EAB for url in domain.ca_urls)
+            if domain.eab is None and not wants_binding.isdisjoint(domain.ca_urls)
         ),
         says=lambda name: (
             f"the CA of {name} wants an external account binding, and none is in force"
@@ -177,48 +179,44 @@ def _no_binding(one: _Examination) -> Iterator[Finding]:
     )
 
 
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or ""
-
-
 def _extended_validation(one: _Examination) -> Iterator[Finding]:
+    extended = {url for url in one.ca_urls if _endpoint(url).endswith("/EV")}
     yield from one.together(
         "wildcard-at-ev",
         Severity.WARNING,
         (
             domain
             for domain in one.domains
-            if _has_wildcard(domain)
-            and any(
-                urlsplit(url).path.rstrip("/").upper().endswith("/EV") for url in domain.ca_urls
-            )
+            if not extended.isdisjoint(domain.ca_urls) and _has_wildcard(domain)
         ),
         says=lambda name: f"{name} asks an EV endpoint for a wildcard, which EV does not know",
         hint="name the sites one by one, or use the OV endpoint",
     )
 
 
+def _endpoint(url: str) -> str:
+    return urlsplit(url).path.rstrip("/").upper()
+
+
 def _keys_of_endpoint(one: _Examination) -> Iterator[Finding]:
+    signs_rsa = {url for url in one.ca_urls if "RSA" in _endpoint(url)}
+    signs_ec = {url for url in one.ca_urls if "ECC" in _endpoint(url)}
+
+    def asks_another(domain: ManagedDomain) -> bool:
+        return any(
+            not (signs_ec if spec.is_rsa else signs_rsa).isdisjoint(domain.ca_urls)
+            for spec in domain.key_specs
+        )
+
     yield from one.together(
         "keys-not-of-this-ca",
         Severity.WARNING,
-        (
-            domain
-            for domain in one.domains
-            if any(_refuses_a_key(url, domain) for url in domain.ca_urls)
-        ),
+        filter(asks_another, one.domains if signs_rsa or signs_ec else ()),
         says=lambda name: (
             f"the CA's endpoint of {name} signs one kind of keys, and another is asked"
         ),
         hint="use MDPrivateKeys with the kind of the endpoint's name only",
     )
-
-
-def _refuses_a_key(url: str, domain: ManagedDomain) -> bool:
-    path = urlsplit(url).path.upper()
-    has_rsa = any(spec.is_rsa for spec in domain.key_specs)
-    has_ec = any(not spec.is_rsa for spec in domain.key_specs)
-    return ("RSA" in path and has_ec) or ("ECC" in path and has_rsa)
 
 
 def _too_old(one: _Examination) -> Iterator[Finding]:

@@ -157,9 +157,7 @@ class _Finisher:
             proxy_url=own.proxy_url or base.proxy_url,
             proxy_ca_certificates=proxy_ca,
             ca_certificates=ca_certificates,
-            section_settings=frozenset(
-                key for value, key in _SECTION_KEYS.items() if value in own.lines
-            ),
+            section_settings=_section_settings(own),
             static_pairs=static_pairs,
             vhosts=tuple(reversed(draft.vhosts)),
             acme_tls_names=self._acme_tls_names(draft),
@@ -259,6 +257,12 @@ class _Finisher:
             return True
         port = self._shared.ports[1]
         return bool(vhost.addresses) and all(one.port == port for one in vhost.addresses)
+
+
+def _section_settings(own: Settings) -> frozenset[str]:
+    if not own.lines:
+        return frozenset()
+    return frozenset(key for value, key in _SECTION_KEYS.items() if value in own.lines)
 
 
 def _lines_of(level: Settings) -> tuple[tuple[str, SourceLine], ...]:

@@ -86,10 +86,10 @@ def _read_each(
 ) -> None:
     children = includer.children if includer else run.directives
     for path, kind in found:
-        for file in _files_at(run.world.reader, path, kind, is_optional=is_optional):
+        for file, known in _files_at(run.world.reader, path, kind, is_optional=is_optional):
             assumed = run.assumed
             try:
-                run.read_file(file, children)
+                run.read_file(file, children, known)
             except ConfigurationError as error:
                 _report_failure(run, includer, error)
             except CircleError as circle:
@@ -106,7 +106,7 @@ def _report_failure(run: Reading, includer: FileReading | None, error: Configura
 
 def _files_at(
     reader: Reader, path: str, kind: EntryKind | None, *, is_optional: bool, depth: int = 0
-) -> Iterator[str]:
+) -> Iterator[_Entry]:
     """Yield a file, or everything below a folder (httpd: ap_dir_nofnmatch)."""
     if kind is EntryKind.LINK:
         kind = reader.kind(path)
@@ -117,4 +117,4 @@ def _files_at(
             entry = join_path(path, name)
             yield from _files_at(reader, entry, below, is_optional=is_optional, depth=depth + 1)
     elif kind is not None or not is_optional:
-        yield path
+        yield path, kind

@@ -23,13 +23,17 @@ _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 class DiskReader:
     """A Reader on the real file system."""
 
-    def read(self, path: str) -> str:
-        """Return a regular file's text. Raises ConfigurationError."""
+    def read(self, path: str, kind: EntryKind | None = None) -> str:
+        """Return a regular file's text. Raises ConfigurationError.
+
+        What it is, is asked before it is opened, because opening a device may act, and once more
+        after it.
+        """
         if path == "/dev/null":
             return ""
         raw = to_bytes(path)
         try:
-            if not stat.S_ISREG(os.stat(raw).st_mode):  # noqa: PTH116 - a path of any bytes
+            if kind is not EntryKind.FILE and not _is_regular(os.stat(raw)):  # noqa: PTH116 - a path of any bytes
                 raise _irregular(path)
             return _read_regular(raw, path).decode("utf-8", "surrogateescape")
         except (OSError, ValueError) as error:
@@ -63,7 +67,7 @@ def _read_regular(raw: bytes, path: str) -> bytes:
     descriptor = os.open(raw, _FLAGS)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not _is_regular(status):
             raise _irregular(path)
         content = os.read(descriptor, min(status.st_size, MAX_FILE_BYTES) + 1)
         if len(content) == status.st_size <= MAX_FILE_BYTES:
@@ -78,11 +82,15 @@ def _read_regular(raw: bytes, path: str) -> bytes:
         os.close(descriptor)
 
 
+def _is_regular(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode)
+
+
 def _kind_of(entry: os.DirEntry[bytes]) -> EntryKind:
-    if entry.is_symlink():
-        return EntryKind.LINK
     if entry.is_file(follow_symlinks=False):
         return EntryKind.FILE
+    if entry.is_symlink():
+        return EntryKind.LINK
     return EntryKind.FOLDER if entry.is_dir(follow_symlinks=False) else EntryKind.OTHER
 
 

@@ -23,7 +23,7 @@ from mdconnector.httpd.lexer import (
 )
 from mdconnector.httpd.macros import Macro
 from mdconnector.httpd.paths import merge_path
-from mdconnector.httpd.world import Assumptions, World
+from mdconnector.httpd.world import Assumptions, EntryKind, World
 from mdconnector.managed_domain import Finding, Severity, SourceLine
 
 MAX_FILES = 500_000
@@ -154,6 +154,9 @@ class Reading:
         """whether what is being read is live only by an assumption"""
         self.used_assumption = False
         self._known: dict[str, Action | None] = {}
+        """what each name does, as it was written so far"""
+        self._dropped: set[str] = set()
+        """the names of those that nobody wants: most lines of a site"""
         self._undefined: set[str] = set()
 
     def report(
@@ -177,9 +180,11 @@ class Reading:
         source = LineSource("-c/-C directives", [f"{command}\0" for command in commands])
         self._read_source(source, self.directives)
 
-    def read_file(self, path: str, children: list[Directive]) -> None:
+    def read_file(
+        self, path: str, children: list[Directive], kind: EntryKind | None = None
+    ) -> None:
         """Read one file into `children`. Raises ConfigurationError where it cannot be read."""
-        text = self.world.reader.read(path)
+        text = self.world.reader.read(path, kind)
         self.files.append(path)
         if len(self.files) > MAX_FILES:
             raise TooMuchError
@@ -233,20 +238,20 @@ class Reading:
 
     def _read_lines(self, file: FileReading) -> None:
         stream = file.stream
-        known = self._known
+        known, dropped = self._known, self._dropped
         while (line := stream.next_line()) is not None:
             if not line or line[0] == "#" or (line[:2] == "</" and self._ends_section(file, line)):
                 continue
             if "${" in line:
                 line = self._expand(file, line)
             name, _, args = line.partition(" ")
-            is_tag = line[0] == "<"
+            if name in dropped:
+                continue
+            is_tag = name[:1] == "<"
             if not (name[1:].isalnum() and args if is_tag else name.isalnum()):
                 self._read_odd_line(file, line)
                 continue
             action = known[name] if name in known else self._look_up(name)
-            if action is _drop:
-                continue
             if args[:1] in WHITE_SPACE:
                 args = args.lstrip(WHITE_SPACE)
             if action is not None:
@@ -288,12 +293,15 @@ class Reading:
             is_loaded = entry.module is None or entry.module in self.modules
             action = entry.action if is_loaded else entry.otherwise
         self._known[name] = action
+        if action is _drop:
+            self._dropped.add(name)
         return action
 
     def add_module(self, *names: str) -> None:
         """Take a module for loaded, by identifier and source name."""
         self.modules.update(names)
         self._known.clear()
+        self._dropped.clear()
 
     def _expand(self, file: FileReading, line: str) -> str:
         def look_up(name: str) -> str | None:

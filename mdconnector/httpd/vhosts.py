@@ -453,10 +453,12 @@ def _ssl_is_on(
 
 def _overlaid(own: list[_File], inherited: list[_File]) -> list[_File]:
     """mod_ssl: ssl_engine_config.c, modssl_ctx_cfg_merge_certkeys_array."""
-    return own + inherited[len(own) :]
+    return own + inherited[len(own) :] if inherited else own
 
 
 def _pairs(certificates: list[CertificatePair], keys: list[str]) -> tuple[CertificatePair, ...]:
+    if not certificates:
+        return ()
     return tuple(
         pair._replace(key_file=keys[index], key_is_named=True) if index < len(keys) else pair
         for index, pair in enumerate(certificates)

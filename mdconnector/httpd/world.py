@@ -53,8 +53,11 @@ class EntryKind(Enum):
 class Reader(Protocol):
     """The files that a configuration may name."""
 
-    def read(self, path: str) -> str:
-        """Return a regular file's text. Raises ConfigurationError, at once for anything else."""
+    def read(self, path: str, kind: EntryKind | None = None) -> str:
+        """Return a regular file's text. Raises ConfigurationError, at once for anything else.
+
+        `kind` is what is known of it by `kind()` or `list_folder()`, so as not to look twice.
+        """
 
     def kind(self, path: str) -> EntryKind | None:
         """Say what `path` leads to, links followed; None where there is nothing to be seen."""

@@ -32,7 +32,7 @@ class MemoryReader:
                 self.folders.add(path)
         self.unreadable: set[str] = set()
 
-    def read(self, path: str) -> str:
+    def read(self, path: str, _kind: EntryKind | None = None) -> str:
         """Return a file's text."""
         if path not in self.files or path in self.unreadable:
             raise ConfigurationError("no such file, or not readable", at=path)

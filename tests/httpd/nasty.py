@@ -200,7 +200,9 @@ class Nasty:
         if choose() < 0.03 and not (self.calm and "<" in line):
             text += "\\ "
         if choose() < 0.05:
-            note = self.random.choice(["# note", "#<VirtualHost>", "# goes on \\\n on", "", "  "])
+            note = self.random.choice(
+                ["# note", "#<VirtualHost>", "# goes on \\\n on", "", "  ", "${EMPTY}"]
+            )
             text = note + "\n" + text
         return text
 

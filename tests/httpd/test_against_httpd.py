@@ -25,6 +25,7 @@ _PARTICULAR = {
     "joined last line fills the buffer": b"\\\n" + _LONG[:50] + b"\\\n" + _LONG[50:],
     "last line with line end": _LONG + b"\n",
     "byte order mark": b"\xef\xbb\xbfUnsetEnv a\n",
+    "line that is empty once it is expanded": b"UnsetEnv a\n${EMPTY}\n ${EMPTY} \nUnsetEnv b\n",
     "use at the end": b"<Macro M>\nUnsetEnv a\n</Macro>\nUse M",
     "line after use without end": b"<Macro M>\nUnsetEnv a\n</Macro>\nUse M\nUnsetEnv b",
     "continued line after use": b"<Macro M>\nUnsetEnv a\n</Macro>\nUse M\nUnsetEnv b\\\n c",

@@ -112,6 +112,11 @@ def test_variables_are_expanded_before_words_are_cut() -> None:
     assert live(text) == ["ServerName x y", ["A z"], "# x", "B ${LATER}"]
 
 
+def test_line_that_is_empty_once_it_is_expanded_says_nothing() -> None:
+    """Define gives no empty value, and the environment may."""
+    assert live("A\n${E}\n<B x>\n ${E}${E} \n</B>\nC", environment={"E": ""}) == ["A", ["B x"], "C"]
+
+
 def test_define_without_value_is_a_symbol_only() -> None:
     """So is an empty one, and what -D defines."""
     text = (

@@ -31,6 +31,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 _NAMES = st.sampled_from(
     [
         *SPELLING.values(),
+        "${E}",
         *("MDomain", "<MDomain", "</MDomain>", "<MDomainSet", "</MDomainSet>", "ServerName"),
         *("ServerAlias", "<VirtualHost", "</VirtualHost>", "SSLEngine", "SSLCertificateFile"),
         *("SSLCertificateKeyFile", "Listen", "DocumentRoot", "Protocols", "ServerAdmin", "User"),
@@ -52,7 +53,18 @@ _WORDS = st.sampled_from(
             "_default_",
         ),
         *("on", "off", "auto", "manual", "RSA", "2048", "secp256r1", "33%", "14d", "9" * 30, "-1"),
-        *("${A}", "${", "A", "$x", "m", "md_module", "ssl_module", "mod_md.so", "macro_module"),
+        *(
+            "${A}",
+            "${E}",
+            "${",
+            "A",
+            "$x",
+            "m",
+            "md_module",
+            "ssl_module",
+            "mod_md.so",
+            "macro_module",
+        ),
         *(
             "https://ca.example.org/dir",
             "http-01",
@@ -94,7 +106,7 @@ def scan(main: bytes, included: bytes) -> None:
         begin = time.process_time()
         try:
             configuration = load_configuration(
-                config=folder / "apache2.conf", sites=None, store=None, environment={}
+                config=folder / "apache2.conf", sites=None, store=None, environment={"E": ""}
             )
         except ConfigurationError:
             return

@@ -28,7 +28,7 @@ class MemoryReader:
     def __init__(self, files: Mapping[str, str]) -> None:
         self.files = files
 
-    def read(self, path: str) -> str:
+    def read(self, path: str, _kind: EntryKind | None = None) -> str:
         """Return a file's text."""
         if path not in self.files:
             raise ConfigurationError("no such file or directory", at=path)

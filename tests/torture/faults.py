@@ -70,6 +70,7 @@ FAULTS = (
     *_both("ENOSPC", _MAKES | {"write", "fsync", "pwrite"}),
     *_both("EDQUOT", _MAKES | {"write", "fsync", "pwrite"}),
     *_both("EIO", _CHANGES | _READS),
+    *_both("ESTALE", _CHANGES | _READS),
     *_both("EROFS", _CHANGES),
     *_both("EACCES", _MAKES | _REMOVES | _METADATA | {"open-to-read", "stat"}),
     *_both("EMFILE", _OPENS),

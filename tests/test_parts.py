@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -21,12 +22,14 @@ from tests.parts import (
     Challtestsrv,
     DropAfter,
     FaultingProxy,
+    ForwardProxy,
     Hang,
     Pebble,
     Request,
     Reset,
     Rule,
     Substitute,
+    ThrowAwayAuthority,
     Truncate,
     free_port,
     names_of,
@@ -149,6 +152,31 @@ def test_the_dns_server_tells_a_txt_record_until_it_is_cleared(dns: Challtestsrv
     assert dns.txt_records(name) == {"value"}
     dns.clear_txt(name)
     assert dns.txt_records(name) == set()
+
+
+@pytest.mark.pebble
+def test_a_proxy_that_opens_tls_passes_on_a_request_that_comes_after_the_servers_tickets(
+    trusting_ca: Pebble, parts_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_reading = threading.Event()
+
+    class Telling(ssl.SSLSocket):
+        def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+            is_reading.set()
+            return super().recv(buflen, flags)
+
+    monkeypatch.setattr(ssl.SSLContext, "sslsocket_class", Telling)
+    authority = ThrowAwayAuthority(parts_folder / "proxy")
+    tls = ssl.create_default_context(cafile=str(authority.ca_file))
+    with ForwardProxy(opens_with=authority.issue(), trusts=trusting_ca.ca_file) as proxy:
+        client = http.client.HTTPSConnection("localhost", proxy.port, context=tls, timeout=10)
+        client.set_tunnel("localhost", trusting_ca.port)
+        client.connect()
+        # nothing was asked yet, so what the proxy reads are the tickets
+        assert is_reading.wait(20)
+        client.request("GET", "/dir")
+        assert client.getresponse().status == 200
+        client.close()
 
 
 @pytest.mark.apache

@@ -108,14 +108,32 @@ class _Tunnel(StreamRequestHandler):
         ways = {self.request: upstream, upstream: self.request}
         while True:
             for source in select.select(list(ways), [], [])[0]:
-                data = source.recv(1 << 16)
-                while isinstance(source, ssl.SSLSocket) and source.pending():
-                    data += source.recv(source.pending())
+                data = _arrived(source)
+                if data is None:
+                    continue
                 if not data:
                     return
                 if source is self.request:
                     self.server.proxy.read += data
                 ways[source].sendall(data)
+
+
+def _arrived(source: socket.socket) -> bytes | None:
+    """Return what a readable end has for the other: b"" once it has closed, None if nothing yet.
+
+    Never wait: TLS has messages of its own, as the tickets after a handshake, and the other end may
+    have a request to be passed on first.
+    """
+    source.setblocking(False)
+    try:
+        data = source.recv(1 << 16)
+        while isinstance(source, ssl.SSLSocket) and source.pending():
+            data += source.recv(source.pending())
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return None
+    finally:
+        source.setblocking(True)
+    return data
 
 
 def _server_side(certificate: tuple[Path, Path]) -> ssl.SSLContext:

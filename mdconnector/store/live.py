@@ -150,18 +150,20 @@ def _settled_content(
 
     mod_md takes a set that it has activated out of staging file by file.
     """
+    content = _staged_content(store, domain)
     deadline = time.monotonic() + SETTLING_SECONDS
     seen = None
-    while True:
+    while isinstance(content, StagedRubbish) and time.monotonic() < deadline:
         changed = staging_changed_at(store, domain.name)
         content = _staged_content(store, domain)
-        if not isinstance(content, StagedRubbish) or time.monotonic() >= deadline:
-            return content
+        if not isinstance(content, StagedRubbish):
+            break
         is_old = changed is None or time.time() - changed.timestamp() > SETTLING_SECONDS
         if is_old or changed == seen:
-            return content
+            break
         seen = changed
         time.sleep(_LOOK_SECONDS)
+    return content
 
 
 def _staged_content(

@@ -1,16 +1,13 @@
 """The one sanitiser: what a CA, a file or another program wrote is made safe to print.
 
-Rule: no control, escape, bidi or invisible character ever reaches a terminal, a mail from cron,
-syslog or JSON text meant for people. They appear as \\xNN or \\uNNNN; lines are folded into one.
+Rule: no control, escape, bidi or invisible character, and no blank but the ordinary one, ever
+reaches a terminal, a mail from cron, syslog or JSON text meant for people. They appear as \\xNN or
+\\uNNNN; lines are folded into one.
 """
 
 from __future__ import annotations
 
-import unicodedata
-
 MAX_CHARACTERS = 500
-
-_UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: str, limit: int = MAX_CHARACTERS) -> str:
@@ -24,13 +21,13 @@ def printable(text: str, limit: int = MAX_CHARACTERS) -> str:
 
 def escaped(text: str) -> str:
     """Return `text` with the unprintable escaped, whole and with its blanks as they are."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     return "".join(_shown(character) for character in text)
 
 
 def _shown(character: str) -> str:
-    if unicodedata.category(character) not in _UNPRINTABLE_CATEGORIES:
+    if character.isprintable():
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

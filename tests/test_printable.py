@@ -34,6 +34,11 @@ def test_escaped_text_is_whole_with_its_blanks() -> None:
     assert escaped("a  b\tc\x1b\udce9" + "x" * 1000) == "a  b\\x09c\\x1b\\udce9" + "x" * 1000
 
 
+def test_a_blank_that_only_looks_like_one_is_escaped() -> None:
+    """To httpd it is a part of a word."""
+    assert escaped("ServerName\u00a0a.example.org \u3000") == "ServerName\\xa0a.example.org \\u3000"
+
+
 def test_exactly_the_limit_is_shown_and_one_more_is_cut() -> None:
     assert printable("x" * 500) == "x" * 500
     assert printable("x" * 501) == "x" * 499 + "…"

@@ -33,7 +33,7 @@ _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE})
 _REMOVAL_CHUNK = 1000
 _TEMPORARY_TRIES = 3
 _TEMPORARY = re.compile(r"\.new-[0-9a-f]{16}")
@@ -44,7 +44,7 @@ class EntryExistsError(StoreError):
 
 
 class ExhaustedError(StoreError):
-    """There are no more handles, or no memory: it says nothing about what lies there."""
+    """Handles or memory are wanting, or NFS's are stale: it says nothing about what lies there."""
 
 
 class UnsafeEntryError(StoreError):
@@ -539,6 +539,8 @@ def _hint(number: int | None) -> str | None:
         return "the machine, or what limits this process, is out of memory (free, ulimit -v)"
     if number == errno.EBUSY:
         return "something is mounted there, or in use"
+    if number == errno.ESTALE:
+        return "the NFS server does not know it any more; run it again, else mount the share anew"
     return None
 
 

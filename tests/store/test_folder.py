@@ -384,7 +384,7 @@ def test_base_may_be_a_link(tmp_path: Path) -> None:
         assert folder.names() == []
 
 
-@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE])
 def test_want_of_handles_or_memory_says_nothing_about_a_file(folder: Folder, error: int) -> None:
     folder.write("key", b"secret", 0o600)
     with refusing("open-to-read", error), pytest.raises(ExhaustedError) as caught:
@@ -466,6 +466,7 @@ def test_matrix_w2_w3_disk_error_at_any_call_is_an_error_with_its_path(
         (errno.EMFILE, "ulimit -n"),
         (errno.ENFILE, "ulimit -n"),
         (errno.EBUSY, "mounted there"),
+        (errno.ESTALE, "NFS"),
         (errno.ENOMEM, "memory"),
         (errno.ENOTSUP, None),
     ],

@@ -490,7 +490,7 @@ def test_disk_that_stumbles_once_over_a_live_set_has_not_damaged_it(
     assert live(store) == leaves(NEW)
 
 
-@pytest.mark.parametrize("error", [errno.EMFILE, errno.EACCES])
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.EACCES, errno.ESTALE])
 def test_live_set_that_only_this_run_cannot_open_is_not_repaired(store: Store, error: int) -> None:
     put_set(store, "domains", NAME, NEW)
     put_set(store, "archive", f"{NAME}.1", OLD)

@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import stat
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -247,26 +248,28 @@ class Folder:
 
         All are written before the first is synced: a journal then takes them in one go.
         """
-        written: dict[str, int] = {}
+        handles: dict[str, int] = {}
         try:
             for name, data in files.items():
                 self._check(name)
-                temporary = _temporary_name(name)
-                written[name] = self._create_temporary(temporary)
-                _fill(written[name], data, mode, self.new_uid if uid == -1 else uid, gid)
-            for fd in written.values():
+                handles[name] = self._create_temporary(_temporary_name(name))
+                _fill(handles[name], data, mode, self.new_uid if uid == -1 else uid, gid)
+            for fd in handles.values():
                 os.fsync(fd)
-            for name in written:
+            while handles:
+                os.close(handles.popitem()[1])
+            for name in files:
                 os.rename(_temporary_name(name), name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError as error:
-            for name in written:
+            for name in files:
                 self._discard(_temporary_name(name))
             raise store_error(
                 error, self.path_of(next(iter(files))), "cannot be written"
             ) from error
         finally:
-            for fd in written.values():
-                os.close(fd)
+            for fd in handles.values():
+                with suppress(OSError):
+                    os.close(fd)
 
     def create(self, name: str, data: bytes, mode: int, *, uid: int = -1, gid: int = -1) -> bool:
         """Put a file in place whole, unless something lies there; False if so."""

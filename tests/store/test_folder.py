@@ -117,22 +117,36 @@ def test_write_of_the_longest_file_name_works(folder: Folder) -> None:
     assert folder.read("n" * 255, max_bytes=1) == b"x"
 
 
+def put_one(folder: Folder, name: str, data: bytes) -> None:
+    folder.write(name, data, 0o600)
+
+
+def put_set(folder: Folder, name: str, data: bytes) -> None:
+    folder.write_all({name: data}, 0o600)
+
+
+Put = Callable[[Folder, str, bytes], None]
+
+
+@pytest.mark.parametrize("put", [put_one, put_set])
 def test_matrix_w2_short_writes_are_continued(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, put: Put
 ) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:7]))
-    folder.write("record", bytes(range(100)), 0o600)
+    put(folder, "record", bytes(range(100)))
     assert folder.read("record", max_bytes=100) == bytes(range(100))
 
 
+@pytest.mark.parametrize("put", [put_one, put_set])
 @pytest.mark.parametrize("call", ["write", "fsync", "fchmod", "close", "rename"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_matrix_w2_w4_failed_write_keeps_the_old_file_and_removes_the_new_one(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, call: str, number: int, put: Put
 ) -> None:
     folder.write("record", b"old", 0o600)
     original = getattr(os, call)
+    handles = open_handles()
 
     def fail(*arguments: object, **keywords: object) -> None:
         if call == "close":
@@ -141,9 +155,10 @@ def test_matrix_w2_w4_failed_write_keeps_the_old_file_and_removes_the_new_one(
 
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(StoreError) as caught:
-        folder.write("record", b"new", 0o600)
+        put(folder, "record", b"new")
     monkeypatch.undo()
     assert caught.value.hint
+    assert open_handles() == handles
     assert folder.read("record", max_bytes=3) == b"old"
     assert folder.names() == ["record"]
 

@@ -115,12 +115,16 @@ def _candidate(store: Store, stock: Stock) -> Candidate | None:
 
 
 def _refused_candidate(store: Store, stock: Stock) -> Candidate | None:
-    """Return the set that Apache refused before, which --force promotes once more."""
+    """Return the set that Apache refused before, which --force promotes once more.
+
+    None where a newer one has come meanwhile and serves.
+    """
     domain = stock.domain
     credentials = promotion.refused_credentials(store, domain, stock.now)
-    if not credentials:
+    verdict = verify_set(domain, credentials, live=stock.serving, now=stock.now)
+    if verdict.refusals:
         return None
-    return Candidate(stock, credentials, domain.effective_ca_urls[0], None, ())
+    return Candidate(stock, credentials, domain.effective_ca_urls[0], None, verdict.warnings)
 
 
 def _merge_account(store: Store, domain: ManagedDomain) -> str | None:

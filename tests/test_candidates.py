@@ -218,6 +218,16 @@ def test_set_that_was_put_back_is_found_by_force_alone(store: Store) -> None:
     assert again.ca_url == DOMAIN.effective_ca_urls[0]
 
 
+def test_set_that_was_put_back_is_not_offered_once_a_newer_one_serves(store: Store) -> None:
+    put_set(store, "domains", "tmp.example", aged(5)).rename(
+        store.make_own("refused").path / NAME
+    )
+    put_set(store, "domains", NAME, NEW)
+    outcome = outcome_of(store, stock_of(store), force=True)
+    assert outcome.outcome is Promoted.NOTHING_STAGED
+    assert outcome.certificates == (NEW.facts,)
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_staged_says_what_is_live(store: Store, force: bool) -> None:
     outcome = outcome_of(store, stock_of(store), force=force)

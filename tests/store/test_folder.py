@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mdconnector.errors import StoreError
 from mdconnector.store import folder as folder_module
 from mdconnector.store.folder import EntryExistsError, ExhaustedError, Folder, UnsafeEntryError
-from tests.store.kill_points import refusing
+from tests.store.kill_points import Call, refusing, watched
 
 MINE = frozenset({os.geteuid()})
 OTHERS = frozenset({os.geteuid() + 1})
@@ -31,6 +32,17 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     """An open, empty folder."""
     with Folder.open_base(tmp_path) as opened:
         yield opened
+
+
+def put_one(folder: Folder, name: str, data: bytes) -> None:
+    folder.write(name, data, 0o600)
+
+
+def put_set(folder: Folder, name: str, data: bytes) -> None:
+    folder.write_all({name: data}, 0o600)
+
+
+Put = Callable[[Folder, str, bytes], None]
 
 
 @contextmanager
@@ -80,6 +92,26 @@ def test_file_and_folder_have_exactly_their_mode_under_any_umask(
     ]
 
 
+@pytest.mark.parametrize("put", [put_one, put_set])
+def test_key_and_its_folder_are_the_owners_alone_from_the_first_moment(
+    folder: Folder, tmp_path: Path, put: Put
+) -> None:
+    seen = []
+
+    def look(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], original: Call) -> Any:
+        result = original(*args, **kwargs)
+        if name == "open":
+            assert args[1] & os.O_EXCL
+        if name in ("open", "mkdir"):
+            seen.append((name, stat.S_IMODE(os.stat(args[0], dir_fd=kwargs["dir_fd"]).st_mode)))
+        return result
+
+    with umask(0), watched(look), folder.make("private", 0o700) as private:
+        put(private, "key", b"secret")
+    assert seen == [("mkdir", 0o700), ("open", 0o600)]
+    assert mode_of(tmp_path / "private" / "key") == 0o600
+
+
 def test_folder_that_is_there_keeps_its_mode(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir(mode=0o750)
     folder.make("old", 0o700).close()
@@ -115,17 +147,6 @@ def test_temporary_of_a_killed_run_does_not_keep_the_next_from_writing(
 def test_write_of_the_longest_file_name_works(folder: Folder) -> None:
     folder.write("n" * 255, b"x", 0o600)
     assert folder.read("n" * 255, max_bytes=1) == b"x"
-
-
-def put_one(folder: Folder, name: str, data: bytes) -> None:
-    folder.write(name, data, 0o600)
-
-
-def put_set(folder: Folder, name: str, data: bytes) -> None:
-    folder.write_all({name: data}, 0o600)
-
-
-Put = Callable[[Folder, str, bytes], None]
 
 
 @pytest.mark.parametrize("put", [put_one, put_set])

@@ -219,9 +219,7 @@ def test_set_that_was_put_back_is_found_by_force_alone(store: Store) -> None:
 
 
 def test_set_that_was_put_back_is_not_offered_once_a_newer_one_serves(store: Store) -> None:
-    put_set(store, "domains", "tmp.example", aged(5)).rename(
-        store.make_own("refused").path / NAME
-    )
+    put_set(store, "domains", "tmp.example", aged(5)).rename(store.make_own("refused").path / NAME)
     put_set(store, "domains", NAME, NEW)
     outcome = outcome_of(store, stock_of(store), force=True)
     assert outcome.outcome is Promoted.NOTHING_STAGED

@@ -1,13 +1,15 @@
-"""Watch what has been changed and not been written to the disk yet."""
+"""Watch what has been changed and not been written to the disk yet, and under which lock."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mdconnector.store.lock import STORE_LOCK
 from tests.store.kill_points import Call, watched
 
 _FOLDERS_CHANGED = {
@@ -51,3 +53,28 @@ def unsynced(
 
     with watched(watch):
         yield lambda: {path for path in dirty.values() if "(deleted)" not in path}
+
+
+@contextmanager
+def locked_exchanges(base: Path) -> Iterator[list[bool]]:
+    """Yield a list of whether somebody held store.lock, for each two folders that change places."""
+    seen: list[bool] = []
+
+    def watch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], original: Call) -> Any:
+        if name == "renameat2" and args[-1] == 2:
+            seen.append(_is_locked(base / STORE_LOCK))
+        return original(*args, **kwargs)
+
+    with watched(watch):
+        yield seen
+
+
+def _is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

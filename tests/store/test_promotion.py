@@ -54,7 +54,7 @@ from tests.store.credentials import (
     set_in,
 )
 from tests.store.credentials import open_store as open_store_at
-from tests.store.disk import unsynced
+from tests.store.disk import locked_exchanges, unsynced
 from tests.store.kill_points import Call, changes_of, failing_at, refusing, watched
 
 CHAIN = EC_SPEC.pubcert_name
@@ -424,6 +424,31 @@ def test_harmful_set_goes_back(store: Store, is_finished: bool, can_exchange: bo
     assert set_in(store, "mdconnector", "refused", NAME) == leaves(NEW)
     assert work_of(store) == []
     assert load_attempt(store, NAME).refuses(leaves(NEW))
+
+
+@pytest.mark.parametrize("is_finished", [False, True], ids=["before finish", "after finish"])
+def test_rollback_is_on_the_disk_as_a_note_before_the_exchange_and_whole_when_it_returns(
+    store: Store, is_finished: bool
+) -> None:
+    put_set(store, "domains", NAME, OLD)
+    prepared(store)
+    one = swapped(store)
+    if is_finished:
+        finish(store, [NAME])
+    seen: list[set[str]] = []
+    with unsynced(before_exchange=seen.append) as dirty:
+        put_back(store, [one], reason="Apache ended", now=NOW)
+        seen.append(dirty())
+    counting = ("domains", "attempts", "refused")
+    assert not [path for paths in seen for path in paths if any(word in path for word in counting)]
+    assert len(seen) == 2
+
+
+def test_promotion_and_rollback_exchange_sets_under_store_lock(store: Store) -> None:
+    put_set(store, "domains", NAME, OLD)
+    with locked_exchanges(store.path) as seen:
+        put_back(store, [promote(store)], reason="Apache ended", now=NOW)
+    assert seen == [True, True]
 
 
 def test_harmful_first_set_leaves_nothing_live(store: Store) -> None:

@@ -52,6 +52,7 @@ from tests.store.credentials import (
     put_set,
     set_in,
 )
+from tests.store.disk import locked_exchanges, unsynced
 from tests.store.kill_points import Call, changes_of, failing_at, killed_at, refusing, watched
 from tests.store.stories import (
     ACCOUNT,
@@ -255,6 +256,17 @@ def test_newer_set_that_verifies_becomes_live(store: Store) -> None:
     assert line.startswith(f"{NAME}: ")
     assert live(store) == leaves(NEW)
     assert set_in(store, "archive", f"{NAME}.1") == leaves(OLD)
+
+
+def test_interrupted_promotion_is_finished_under_store_lock_and_on_the_disk(store: Store) -> None:
+    with_old(store)
+    put_work(store, "domains", NEW)
+    with locked_exchanges(store.path) as seen, unsynced() as dirty:
+        recover(store, [DOMAIN], NOW)
+        # in the base nothing is new but store.lock
+        assert dirty() == {str(store.path)}
+    assert seen == [True]
+    assert live(store) == leaves(NEW)
 
 
 def test_newer_set_that_does_not_verify_is_archived(store: Store) -> None:

@@ -22,12 +22,15 @@ _FOLDERS_CHANGED = {
 
 @contextmanager
 def unsynced(
-    *, before_exchange: Callable[[set[str]], None] | None = None
+    *,
+    before_exchange: Callable[[set[str]], None] | None = None,
+    before_removal: Callable[[str, set[str]], None] | None = None,
 ) -> Iterator[Callable[[], set[str]]]:
     """Yield a function that returns the paths with changes that a power cut could undo.
 
     Removals do not count: what comes back after a power cut is removed again. `before_exchange` is
-    handed these paths just before two folders change places.
+    handed these paths just before two folders change places, `before_removal` the name of a file
+    and these paths just before it goes.
     """
     dirty: dict[tuple[int, int], str] = {}
 
@@ -38,6 +41,8 @@ def unsynced(
     def watch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], original: Call) -> Any:
         if name == "renameat2" and args[-1] == 2 and before_exchange is not None:
             before_exchange(set(dirty.values()))
+        if name == "unlink" and before_removal is not None:
+            before_removal(args[0], set(dirty.values()))
         result = original(*args, **kwargs)
         for key in _FOLDERS_CHANGED.get(name, ()):
             mark(kwargs[key])

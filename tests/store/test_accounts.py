@@ -37,6 +37,7 @@ from mdconnector.store.records import StoredAccount, render_account
 from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC
 from tests.parts import Apache, Pebble, wait_until
+from tests.store.disk import unsynced
 
 DIRECTORY = "https://acme.sectigo.com/v2/OV"
 EAB = ExternalAccount("kid-1", "c2VjcmV0")
@@ -110,7 +111,9 @@ def merge(store: Store, name: str) -> StoredAccount | None:
 
 
 def test_key_is_on_disk_before_it_is_returned_and_found_by_the_next_run(store: Store) -> None:
-    key = begin_account(store, DIRECTORY, EAB, lambda: KEY)
+    with unsynced() as dirty:
+        key = begin_account(store, DIRECTORY, EAB, lambda: KEY)
+        assert dirty() == set()
     again = begin_account(store, DIRECTORY, EAB, must_not_make_a_key)
     assert public_bytes(key) == public_bytes(again)
     (file,) = (store.path / "mdconnector" / "accounts").glob("*/key.pem")
@@ -151,6 +154,19 @@ def test_saved_account_is_found_with_its_key_and_the_pending_one_is_gone(store: 
     assert found == saved
     assert public_bytes(key) == public_bytes(KEY)
     assert list((store.path / "mdconnector" / "accounts").iterdir()) == []
+
+
+def test_pending_key_goes_only_once_its_account_is_on_the_disk(store: Store) -> None:
+    begin_account(store, DIRECTORY, EAB, lambda: KEY)
+    seen = []
+
+    def look(name: str, dirty: set[str]) -> None:
+        seen.append((name, dirty, bool(find_accounts(store, DIRECTORY, EAB))))
+
+    with unsynced(before_removal=look):
+        save_account(store, NEW, KEY)
+    assert ("key.pem", set(), True) in seen
+    assert all(entry[1:] == (set(), True) for entry in seen)
 
 
 def test_account_folder_has_mod_mds_modes_and_an_encrypted_key(store: Store) -> None:

@@ -137,6 +137,19 @@ def test_chain_completes_the_set_and_ends_the_order(store: Store) -> None:
     assert leaves(*found.credentials()) == leaves(NEW) == found.fingerprints()
 
 
+def test_order_goes_only_once_its_chain_is_on_the_disk(store: Store) -> None:
+    pending = begun(store)
+    pending.save_key(EC_SPEC, NEW.key, csr=b"csr", order=ORDER)
+    seen = []
+
+    def look(name: str, dirty: set[str]) -> None:
+        seen.append((name, dirty, Pending.load(store, DOMAIN).is_complete(DOMAIN)))
+
+    with unsynced(before_removal=look):
+        pending.save_chain(EC_SPEC, chain_to_pem(NEW.chain))
+    assert seen == [("order.secp256r1.json", set(), True)]
+
+
 def test_keys_are_for_the_owner_alone(store: Store) -> None:
     complete(store)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in folder_of(store).iterdir()}

@@ -61,6 +61,11 @@ class Shop:
         return chain.exists() and leaf_in(chain.parent, chain.name) == self.new
 
     @property
+    def is_pending(self) -> bool:
+        """Whether the root-only copy of the new set is still kept."""
+        return (self.apache.store / "mdconnector" / "pending" / NAME).exists()
+
+    @property
     def refused(self) -> Path:
         """Where a set goes that Apache refused."""
         return self.apache.store / "mdconnector" / "refused" / NAME
@@ -140,6 +145,7 @@ def expect_waiting(shop: Shop, done: Finished, *blamed: str) -> None:
     for words in blamed:
         assert words in domain["error"]["detail"]
     assert (shop.live, shop.served, shop.is_staged) == (shop.old, shop.old, True)
+    assert shop.is_pending
 
 
 def expect_served(shop: Shop, done: Finished) -> None:
@@ -147,6 +153,7 @@ def expect_served(shop: Shop, done: Finished) -> None:
     assert (done.exit_code, done.json.get("reload")) == (0, "reloaded"), done.output
     assert (done.domain(NAME)["outcome"], done.domain(NAME)["served"]) == ("promoted", "new")
     assert (shop.live, shop.served, shop.is_staged) == (shop.new, shop.new, False)
+    assert not shop.is_pending, "what is seen to be served needs no copy"
 
 
 def test_a_promotion_is_one_reload_and_the_old_set_lies_in_the_archive(shop: Shop) -> None:
@@ -223,7 +230,7 @@ def test_matrix_r1_a_stopped_apache_gets_the_set_and_is_not_started(shop: Shop) 
     done = shop.promote("--reload")
     assert (done.exit_code, done.json.get("reload")) == (0, "not-running"), done.output
     assert done.domain(NAME)["outcome"] == "promoted"
-    assert shop.live == shop.new
+    assert (shop.live, shop.is_pending) == (shop.new, False)
     assert not shop.apache.pid_file.exists()
     assert shop.apache.processes() == ()
     shop.apache.start()
@@ -285,6 +292,8 @@ def test_matrix_r7_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_tha
     assert f"serial {mine.chain[0].serial_number:x}" in domain["error"]["detail"]
     assert served_leaf(apache, NAME) == mine.chain[0]
     assert status_of(apache) == (False, 1)
+    copy = apache.store / "mdconnector" / "pending" / NAME
+    assert copy.exists()
 
     file.write_text(managed_site(NAME, keys="RSA 2048"))
     mended = run("promote", NAME, "--reload", "--json", config=apache.config)
@@ -293,6 +302,7 @@ def test_matrix_r7_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_tha
     live = leaf_in(apache.store / "domains" / NAME, "pubcert.pem")
     assert served_leaf(apache, NAME) == live
     assert status_of(apache) == (True, 0)
+    assert not copy.exists()
 
 
 def test_what_is_mended_by_hand_is_seen_by_the_next_promotion(
@@ -328,7 +338,7 @@ def test_matrix_r5_a_promotion_without_reload_owes_one(shop: Shop) -> None:
         done = shop.promote()
     assert (done.exit_code, done.json.get("reload")) == (0, "not-requested")
     assert done.domain(NAME)["outcome"] == "promoted"
-    assert (shop.live, shop.served) == (shop.new, shop.old)
+    assert (shop.live, shop.served, shop.is_pending) == (shop.new, shop.old, True)
     assert status_of(shop.apache) == (False, 1)
 
     with shop.reloaded(times=1):
@@ -337,7 +347,7 @@ def test_matrix_r5_a_promotion_without_reload_owes_one(shop: Shop) -> None:
     assert status_of(shop.apache) == (True, 0)
     domain = later.domain(NAME)
     assert (domain["outcome"], domain["served"]) == ("nothing-staged", "new")
-    assert shop.served == shop.new
+    assert (shop.served, shop.is_pending) == (shop.new, False)
 
     with shop.reloaded(times=0):
         assert shop.promote("--reload").json["reload"] == "not-needed"
@@ -360,7 +370,7 @@ def test_matrix_r6_a_reload_command_that_fails_leaves_a_reload_owed(shop: Shop) 
     domain = done.domain(NAME)
     assert (domain["outcome"], domain["served"]) == ("promoted", "old")
     assert "ended with exit code 3: no way" in domain["error"]["detail"]
-    assert (shop.live, shop.served) == (shop.new, shop.old)
+    assert (shop.live, shop.served, shop.is_pending) == (shop.new, shop.old, True)
 
     with shop.reloaded(times=1):
         later = shop.promote("--reload")
@@ -404,6 +414,7 @@ def expect_rolled_back(shop: Shop, done: Finished) -> None:
     assert done.domain(NAME)["outcome"] == "rolled-back"
     assert shop.live == shop.old
     assert not shop.is_staged
+    assert not shop.is_pending
     kept = [leaf_in(file.parent, file.name) for file in shop.refused.rglob("pubcert*.pem")]
     assert kept == [shop.new]
     wait_until(lambda: shop.served == shop.old, "Apache to serve the old set again")

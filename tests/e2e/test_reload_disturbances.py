@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import ssl
 import sys
@@ -30,9 +31,10 @@ HASTY = (
 from mdconnector.cli import main
 from mdconnector.httpd import process
 process.reload.__kwdefaults__["limit_seconds"] = 1
+process.IDLE_LIMIT_SECONDS = 1
 main()""",
 )
-"""the command, which waits a second for a reload"""
+"""the command, which waits a second for a reload, and for httpd to rest"""
 ON_ANOTHER_HOST = (
     *(shutil.which("unshare") or "unshare", "--uts", sys.executable, "-c"),
     """
@@ -71,6 +73,11 @@ class Shop:
         """Whether anything waits."""
         return (self.apache.store / "staging" / NAME).exists()
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether the root-only copy of the new set is still kept."""
+        return (self.apache.store / "mdconnector" / "pending" / NAME).exists()
+
     def promote(self, *options: str, command: tuple[str, ...] | None = None) -> Finished:
         """Promote everything, for JSON."""
         words = ("promote", "--all", "--json", *options)
@@ -99,11 +106,46 @@ def test_reload_command_that_hangs_is_killed_and_the_reload_is_owed(fleet: Fleet
     assert "was killed" in domain["error"]["detail"]
     assert live_leaf(shop.apache, NAME) == shop.new_leaf
     assert served_leaf(shop.apache, NAME) == shop.old_leaf
-    assert not shop.is_staged
+    assert (shop.is_staged, shop.is_pending) == (False, True)
+    expect_served(shop, shop.promote("--reload"), outcome="nothing-staged")
 
-    later = shop.promote("--reload")
-    assert (later.exit_code, later.json["reload"]) == (0, "reloaded"), later.output
-    assert served_leaf(shop.apache, NAME) == shop.new_leaf
+
+def test_reload_command_that_does_nothing_gets_the_old_set_back(fleet: Fleet) -> None:
+    shop = Shop(fleet)
+    parent = shop.apache.pid
+    done = shop.promote("--reload-command", "true", command=HASTY)
+    assert (done.exit_code, done.json["reload"]) == (4, "failed"), done.output
+    domain = done.domain(NAME)
+    assert domain["outcome"] == "rolled-back"
+    assert "was not written again" in domain["error"]["detail"]
+    assert f"mdconnector promote {NAME} --reload --force" in domain["error"]["hint"]
+    assert live_leaf(shop.apache, NAME) == served_leaf(shop.apache, NAME) == shop.old_leaf
+    assert (shop.is_staged, shop.is_pending, shop.apache.pid) == (False, False, parent)
+    expect_served(shop, shop.promote("--reload", "--force"), outcome="promoted")
+
+
+def test_httpd_that_never_rests_lets_the_set_wait(fleet: Fleet) -> None:
+    shop = Shop(fleet)
+    os.kill(shop.apache.pid, signal.SIGSTOP)
+    try:
+        done = shop.promote("--reload", command=HASTY)
+    finally:
+        os.kill(shop.apache.pid, signal.SIGCONT)
+    assert (done.exit_code, done.json["reload"]) == (4, "refused"), done.output
+    domain = done.domain(NAME)
+    assert domain["outcome"] == "waiting"
+    assert "Apache did not come to rest" in domain["error"]["detail"]
+    assert live_leaf(shop.apache, NAME) == served_leaf(shop.apache, NAME) == shop.old_leaf
+    assert (shop.is_staged, shop.is_pending) == (True, True)
+    expect_served(shop, shop.promote("--reload"), outcome="promoted")
+
+
+def expect_served(shop: Shop, done: Finished, *, outcome: str) -> None:
+    """Apache has reloaded, and a handshake shows the new set, which needs no copy any more."""
+    assert (done.exit_code, done.json["reload"]) == (0, "reloaded"), done.output
+    assert (done.domain(NAME)["outcome"], done.domain(NAME)["served"]) == (outcome, "new")
+    assert live_leaf(shop.apache, NAME) == served_leaf(shop.apache, NAME) == shop.new_leaf
+    assert (shop.is_staged, shop.is_pending) == (False, False)
 
 
 # --- what cannot be asked ------------------------------------------------------------------------
@@ -116,7 +158,7 @@ def expect_unchecked(shop: Shop, done: Finished) -> None:
     assert (domain["outcome"], domain["served"]) == ("promoted", "unchecked")
     assert domain["error"] is None
     assert live_leaf(shop.apache, NAME) == shop.new_leaf
-    assert not shop.is_staged
+    assert (shop.is_staged, shop.is_pending) == (False, False)
     assert shop.apache.is_running
 
 

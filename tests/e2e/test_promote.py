@@ -291,6 +291,8 @@ def test_matrix_r7_a_vhost_with_a_certificate_of_its_own_is_named_as_the_one_tha
     assert f"{file}:{line}" in domain["error"]["hint"]
     assert f"serial {mine.chain[0].serial_number:x}" in domain["error"]["detail"]
     assert served_leaf(apache, NAME) == mine.chain[0]
+    reloads = apache.error_log().count("AH00493: SIGUSR1 received")
+    assert reloads == 2, "one more, in case the first came to nothing"
     assert status_of(apache) == (False, 1)
     copy = apache.store / "mdconnector" / "pending" / NAME
     assert copy.exists()

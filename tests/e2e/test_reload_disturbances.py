@@ -124,6 +124,20 @@ def test_reload_command_that_does_nothing_gets_the_old_set_back(fleet: Fleet) ->
     expect_served(shop, shop.promote("--reload", "--force"), outcome="promoted")
 
 
+def test_httpd_that_somebody_stops_meanwhile_has_the_set_for_its_next_start(fleet: Fleet) -> None:
+    shop = Shop(fleet)
+    apache = shop.apache
+    stop = f"{apache.binary} -d {apache.root} -f {apache.config} -k stop"
+    done = shop.promote("--reload-command", stop)
+    assert (done.exit_code, done.json["reload"]) == (0, "not-running"), done.output
+    domain = done.domain(NAME)
+    assert (domain["outcome"], domain["served"]) == ("promoted", "unchecked")
+    assert live_leaf(apache, NAME) == shop.new_leaf
+    assert (shop.is_staged, shop.is_pending, apache.is_running) == (False, False, False)
+    apache.start()
+    assert served_leaf(apache, NAME) == shop.new_leaf
+
+
 def test_httpd_that_never_rests_lets_the_set_wait(fleet: Fleet) -> None:
     shop = Shop(fleet)
     os.kill(shop.apache.pid, signal.SIGSTOP)

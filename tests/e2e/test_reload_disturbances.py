@@ -162,6 +162,27 @@ def expect_served(shop: Shop, done: Finished, *, outcome: str) -> None:
     assert (shop.is_staged, shop.is_pending) == (False, False)
 
 
+def test_set_that_a_reload_of_somebody_else_activated_is_written_to_the_disk(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(fleet)
+    shop.apache.graceful()
+    wait_until(lambda: served_leaf(shop.apache, NAME) == shop.new_leaf, "mod_md to activate it")
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def watch(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    done = fleet.promote("--reload")
+    assert (done.exit_code, done.json["reload"]) == (0, "not-needed"), done.output
+    live = shop.apache.store / "domains" / NAME
+    assert {path.stat().st_ino for path in (live.parent, live, *live.iterdir())} <= synced
+    assert not shop.is_pending
+
+
 # --- what cannot be asked ------------------------------------------------------------------------
 
 

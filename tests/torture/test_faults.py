@@ -17,7 +17,7 @@ def test_faults_leave_nothing_broken(figure: Figure) -> None:
     tally = figure.run(Task(120))
     assert tally.violations == []
     assert tally.done == len(tally.points) >= 80
-    assert tally.counts["runs that ended with an error of ours"] > 50
+    assert tally.counts["runs that ended with an error of ours"] > 40
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,11 @@ def _may_be_unknown(error: CaError) -> bool:
     return error.status in _IS_GONE or error.type in _UNKNOWN
 
 
+def _is_lost(error: CaProblemError | CertificateError) -> bool:
+    """Say whether the certificate of a valid order is not to be had, not even in a while."""
+    return isinstance(error, CertificateError) or _may_be_unknown(error)
+
+
 class Wish(NamedTuple):
     """What is to be obtained, where, and in place of what."""
 
@@ -520,7 +525,14 @@ class Enrollment:
 
     def _keep_chain(self, session: Session, account: Account, order: Order, spec: KeySpec) -> None:
         self._step("fetching the certificate", spec)
-        pem = resources.fetch_chain(session, account, order)
+        try:
+            pem = resources.fetch_chain(session, account, order)
+        except (CaProblemError, CertificateError) as error:
+            # one that is mislaid when it was just made may be found by the next run
+            if order.url not in self._placed and _is_lost(error):
+                self._pending.drop_order(spec)
+                error.hint = "its order is given up: the next run orders anew, with the same key"
+            raise
         key = self._pending.load_key(spec)
         if key is None:
             raise CertificateError(f"the {spec.label} key of the open order is gone from the store")

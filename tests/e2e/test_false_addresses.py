@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.behind_proxy import (
     ACCOUNT,
     BINDING,
+    CERTIFICATE,
     LATER,
     ORDER,
     PROVEN,
@@ -160,6 +161,60 @@ def test_matrix_e4_ca_that_answers_the_same_to_everything_loses_us_no_order(
     assert sites.note(PROVEN, "order.secp256r1.json").read_bytes() == note
     sites.heals()
     assert proxy.count(ORDER) == 0
+
+
+LOST = pytest.mark.parametrize(
+    "answer",
+    [problem(404, "malformed", "no such certificate"), MALFORMED, Canned(200, b"<html>")],
+    ids=["404", "malformed", "a page"],
+)
+
+
+@LOST
+def test_certificate_that_stays_lost_is_ordered_anew_with_the_same_key(
+    sites: SitesBehindProxy, proxy: FaultingProxy, answer: Canned
+) -> None:
+    rule = Rule(answer, path=CERTIFICATE)
+    proxy.expect(rule)
+    orders = proxy.pebble.orders
+    failure(sites.here("renew", "--all"))
+    order, key = sites.note(PROVEN, "order.secp256r1.json"), sites.note(PROVEN, EC_KEY).read_bytes()
+    assert order.exists(), "the next run may find it"
+    hits = rule.hits
+    assert hits
+    line = failure(sites.here("renew", PROVEN))
+    assert "its order is given up" in line
+    assert (rule.hits > hits, order.exists(), proxy.pebble.orders - orders) == (True, False, 1)
+    sites.heals()
+    assert sites.note(PROVEN, EC_KEY).read_bytes() == key
+    assert proxy.pebble.orders - orders == 2
+
+
+@LOST
+def test_certificate_that_is_mislaid_in_one_run_is_fetched_by_the_next(
+    sites: SitesBehindProxy, proxy: FaultingProxy, answer: Canned
+) -> None:
+    rule = Rule(answer, path=CERTIFICATE)
+    proxy.expect(rule)
+    orders, certificates = proxy.pebble.orders, proxy.pebble.certificates
+    failure(sites.here("renew", "--all"))
+    assert rule.hits
+    sites.heals()
+    assert (proxy.pebble.orders - orders, proxy.pebble.certificates - certificates) == (1, 1)
+
+
+def test_certificate_behind_a_ca_in_disorder_is_asked_for_until_it_comes(
+    sites: SitesBehindProxy, proxy: FaultingProxy
+) -> None:
+    rule = Rule(Canned(503, b""), path=CERTIFICATE)
+    proxy.expect(rule)
+    orders, certificates = proxy.pebble.orders, proxy.pebble.certificates
+    for hours in (0, 1, 10):
+        hits = rule.hits
+        sites.here("renew", "--all", later=hours * LATER)
+        assert rule.hits > hits
+    sites.heals()
+    assert (proxy.pebble.orders - orders, proxy.pebble.certificates - certificates) == (1, 1)
 
 
 def test_matrix_e4_ca_that_mislays_every_order_is_asked_for_one_in_a_run(

@@ -51,18 +51,22 @@ def credential_of(*chain: x509.Certificate, key: object) -> Credential:
     return make_credential(EC_SPEC, key, chain_to_pem(chain))  # type: ignore[arg-type] # a test's key
 
 
-def test_a_good_set_is_neither_refused_nor_warned_about() -> None:
-    key = generate_key(EC_SPEC)
-    other = Authority()
-    intermediate = Authority("Intermediate")
-    signed = x509.CertificateBuilder(
-        issuer_name=other.subject,
+def cross_signed(root: Authority, intermediate: Authority) -> x509.Certificate:
+    """Return the certificate by which one authority vouches for another."""
+    return x509.CertificateBuilder(
+        issuer_name=root.subject,
         subject_name=intermediate.subject,
         public_key=intermediate.key.public_key(),
         serial_number=7,
         not_valid_before=NOW - DAY,
         not_valid_after=NOW + 900 * DAY,
-    ).sign(other.key, other.root.signature_hash_algorithm)  # type: ignore[arg-type] # SHA-256
+    ).sign(root.key, hashes.SHA256())
+
+
+def test_a_good_set_is_neither_refused_nor_warned_about() -> None:
+    key = generate_key(EC_SPEC)
+    intermediate = Authority("Intermediate")
+    signed = cross_signed(Authority(), intermediate)
     verdict = verify(credential_of(intermediate.leaf(NAMES, key), signed, key=key))
     assert verdict == Verdict((), ())
 
@@ -380,9 +384,10 @@ def test_reasons_to_revoke_have_the_names_of_rfc_5280() -> None:
 
 
 def remade(certificate: x509.Certificate, old: bytes, new: bytes) -> bytes:
-    """Return a certificate as PEM with other bytes in it."""
+    """Return a certificate as PEM with other bytes of the same length in it."""
     der = certificate.public_bytes(Encoding.DER)
     assert old in der
+    assert len(old) == len(new)
     body = base64.encodebytes(der.replace(old, new))
     return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
 
@@ -421,15 +426,8 @@ UNKNOWN = {
 
 @pytest.mark.parametrize(("old", "new"), UNKNOWN.values(), ids=UNKNOWN)
 def test_an_intermediate_of_an_unknown_kind_is_refused(old: bytes, new: bytes) -> None:
-    other, intermediate = Authority(), Authority("Intermediate")
-    signed = x509.CertificateBuilder(
-        issuer_name=other.subject,
-        subject_name=intermediate.subject,
-        public_key=intermediate.key.public_key(),
-        serial_number=7,
-        not_valid_before=NOW - DAY,
-        not_valid_after=NOW + 900 * DAY,
-    ).sign(other.key, hashes.SHA256())
+    intermediate = Authority("Intermediate")
+    signed = cross_signed(Authority(), intermediate)
     key = generate_key(EC_SPEC)
     chain = chain_to_pem([intermediate.leaf(NAMES, key)]) + remade(signed, old, new)
     assert verify(make_credential(EC_SPEC, key, chain)).refusals == (
@@ -522,11 +520,8 @@ CANNOT_BE_READ = "the certificate cannot be read: it is malformed"
 
 
 def patched(certificate: x509.Certificate, old: bytes, new: bytes) -> x509.Certificate:
-    """Return a certificate with other bytes of the same length in it."""
-    der = certificate.public_bytes(Encoding.DER)
-    assert old in der
-    assert len(old) == len(new)
-    return x509.load_der_x509_certificate(der.replace(old, new))
+    """Return a certificate that can still be read, with other bytes in it."""
+    return x509.load_pem_x509_certificate(remade(certificate, old, new))
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,10 @@ def evaluate(
     try:
         _read_all(run, main_file, sites_folder)
     except TooMuchError:
-        message = f"files include one another too often: {run.files[-1]}" if run.files else ""
-        run.report("too-much", SourceLine(main_file or "", 0), message, "end the repetition")
+        last = run.files[-1] if run.files else "-c/-C"
+        message = f"it repeats itself, or is none: after {last} nothing more was read"
+        hint = "end the repetition, and see what the Include lines bring in"
+        run.report("too-much", SourceLine(main_file or "", 0), message, hint)
     return Evaluation(
         directives=tuple(run.directives),
         findings=tuple(run.findings),

@@ -29,6 +29,7 @@ from mdconnector.managed_domain import Finding, Severity, SourceLine
 MAX_FILES = 500_000
 MAX_USES = 2_000_000
 MAX_CIRCLES = 8
+MAX_ERRORS = 10_000
 
 _TAG_STARTS = frozenset("<\"'")
 _ORDER_HINT = "close sections in the reverse order, in the file that opens them, alone on a line"
@@ -49,7 +50,7 @@ class CircleError(Exception):
 
 
 class TooMuchError(Exception):
-    """The configuration is larger than anybody can mean: it multiplies itself."""
+    """The configuration is larger than anybody can mean, or is none: all that a folder holds."""
 
 
 class ReadTime(NamedTuple):
@@ -136,6 +137,7 @@ class Reading:
         """says of a lower-case name whether such directives are wanted; sections always are"""
         self.directives: list[Directive] = []
         self.findings: list[Finding] = []
+        self._errors = 0
         self.files: list[str] = []
         self.server_root = merge_path("/", world.server_root) or world.server_root
         self.runtime_folder: str | None = None
@@ -168,11 +170,17 @@ class Reading:
         *,
         severity: Severity = Severity.ERROR,
     ) -> None:
-        """Note something that httpd refuses, or gets wrong without a word; line 0 is the file."""
+        """Note something that httpd refuses, or gets wrong without a word; line 0 is the file.
+
+        Raises TooMuchError at the last error that is still looked for.
+        """
         if at.used_at:
             message += ", in the macro used at " + ", ".join(map(str, at.used_at))
         place = str(at) if at.line else at.file
         self.findings.append(Finding(code, severity, place, message, hint))
+        self._errors += severity is Severity.ERROR
+        if self._errors == MAX_ERRORS and severity is Severity.ERROR:
+            raise TooMuchError
 
     def read_commands(self, commands: tuple[str, ...]) -> None:
         """Read the directives of -C or -c."""

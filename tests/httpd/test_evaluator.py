@@ -787,5 +787,21 @@ def test_what_multiplies_is_told_by_the_file_that_was_read_last(
     files = {"x": "A\n", "y": "B\n"}
     finding = read("Include x\nInclude x\nInclude x\nInclude y\n", files=files).findings[-1]
     assert (finding.code, finding.at) == ("too-much", MAIN)
-    assert finding.message == f"files include one another too often: {ROOT}/y"
-    assert finding.hint == "end the repetition"
+    assert finding.message == f"it repeats itself, or is none: after {ROOT}/y nothing more was read"
+    assert finding.hint == "end the repetition, and see what the Include lines bring in"
+
+
+def test_folder_of_other_things_is_given_up_after_so_many_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """httpd ends at the first; warnings do not count."""
+    monkeypatch.setattr("mdconnector.httpd.reading.MAX_ERRORS", 3)
+    files = {f"d/{number}": "A ${UNKNOWN}\n</a>\nB\n" for number in range(9)}
+    evaluation = read("Include d/*\nA", files=files)
+    assert [code for code, _ in codes(evaluation)] == [
+        "undefined-variable",
+        *["unmatched-tag"] * 3,
+        "too-much",
+    ]
+    assert evaluation.files[-1] == f"{ROOT}/d/2"
+    assert outline(evaluation.directives) == ["A ${UNKNOWN}", "B"] * 2 + ["A ${UNKNOWN}"]

@@ -75,7 +75,20 @@ _WORDS = st.sampled_from(
             "*",
             ".",
         ),
-        *("", '"', "'", "\\", '"a b"', ">", "/>", "#", "<", "!", "md/domains/a.example.org/x", "/"),
+        *(
+            "",
+            '"',
+            "'",
+            "\\",
+            '"a b"',
+            ">",
+            "/>",
+            "#",
+            "<",
+            "!",
+            "md/domains/a.example.org/x",
+            "/x",
+        ),
     ]
 )
 _LINES = st.builds(

@@ -78,7 +78,7 @@ differential: $(VENV)/.with-tools
 	  tests/httpd/test_vhosts_against_httpd.py tests/httpd/test_httpd_manual.py
 
 fuzz: $(VENV)/.with-tools
-	MDCONNECTOR_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -n auto \
+	MDCONNECTOR_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -n auto --dist worksteal \
 	  tests/httpd/test_fuzz.py tests/httpd/test_lexer.py tests/httpd/test_evaluator.py \
 	  tests/httpd/test_domains.py tests/httpd/test_vhosts.py tests/test_printable.py
 

@@ -15,5 +15,5 @@ def test_of_two_runs_at_once_one_works_and_the_other_changes_nothing() -> None:
 
 
 def test_run_pairs_find_out_two_writers_without_a_lock() -> None:
-    tally = a_control(RUN_PAIRS, "run-lock", 2)
+    tally = a_control(RUN_PAIRS, "run-lock", 12)
     assert any("two writers at once" in one for one in tally.violations)

@@ -38,7 +38,7 @@ from mdconnector.httpd.world import (
     World,
     source_name,
 )
-from mdconnector.managed_domain import Finding, Severity, SourceLine
+from mdconnector.managed_domain import Finding, Severity
 
 __all__ = [
     "MAX_ARGUMENTS",
@@ -106,7 +106,8 @@ def evaluate(
         last = run.files[-1] if run.files else "-c/-C"
         message = f"it repeats itself, or is none: after {last} nothing more was read"
         hint = "end the repetition, and see what the Include lines bring in"
-        run.report("too-much", SourceLine(main_file or "", 0), message, hint)
+        # not by report(), which may raise this very error
+        run.findings.append(Finding("too-much", Severity.ERROR, main_file or "", message, hint))
     return Evaluation(
         directives=tuple(run.directives),
         findings=tuple(run.findings),

@@ -157,8 +157,6 @@ class Reading:
         self.used_assumption = False
         self._known: dict[str, Action | None] = {}
         """what each name does, as it was written so far"""
-        self._dropped: set[str] = set()
-        """the names of those that nobody wants: most lines of a site"""
         self._undefined: set[str] = set()
 
     def report(
@@ -246,14 +244,14 @@ class Reading:
 
     def _read_lines(self, file: FileReading) -> None:
         stream = file.stream
-        known, dropped = self._known, self._dropped
+        known = self._known
         while (line := stream.next_line()) is not None:
             if not line or line[0] == "#" or (line[:2] == "</" and self._ends_section(file, line)):
                 continue
             if "${" in line:
                 line = self._expand(file, line)
             name, _, args = line.partition(" ")
-            if name in dropped:
+            if known.get(name) is _drop:
                 continue
             is_tag = name[:1] == "<"
             if not (name[1:].isalnum() and args if is_tag else name.isalnum()):
@@ -301,15 +299,12 @@ class Reading:
             is_loaded = entry.module is None or entry.module in self.modules
             action = entry.action if is_loaded else entry.otherwise
         self._known[name] = action
-        if action is _drop:
-            self._dropped.add(name)
         return action
 
     def add_module(self, *names: str) -> None:
         """Take a module for loaded, by identifier and source name."""
         self.modules.update(names)
         self._known.clear()
-        self._dropped.clear()
 
     def _expand(self, file: FileReading, line: str) -> str:
         def look_up(name: str) -> str | None:

@@ -791,6 +791,16 @@ def test_what_multiplies_is_told_by_the_file_that_was_read_last(
     assert finding.hint == "end the repetition, and see what the Include lines bring in"
 
 
+def test_what_multiplies_may_be_the_last_error_that_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is told like any other."""
+    monkeypatch.setattr("mdconnector.httpd.reading.MAX_FILES", 2)
+    monkeypatch.setattr("mdconnector.httpd.reading.MAX_ERRORS", 2)
+    found = codes(read("</a>\nInclude x\nInclude x\n", files={"x": "A\n"}))
+    assert [code for code, _ in found] == ["unmatched-tag", "too-much"]
+
+
 def test_folder_of_other_things_is_given_up_after_so_many_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -170,18 +170,24 @@ LOST = pytest.mark.parametrize(
 )
 
 
+def lose_the_certificate(sites: SitesBehindProxy, proxy: FaultingProxy, answer: Canned) -> Rule:
+    """Order one, and have the CA answer otherwise where it should be."""
+    rule = Rule(answer, path=CERTIFICATE)
+    proxy.expect(rule)
+    failure(sites.here("renew", "--all"))
+    assert rule.hits
+    return rule
+
+
 @LOST
 def test_certificate_that_stays_lost_is_ordered_anew_with_the_same_key(
     sites: SitesBehindProxy, proxy: FaultingProxy, answer: Canned
 ) -> None:
-    rule = Rule(answer, path=CERTIFICATE)
-    proxy.expect(rule)
     orders = proxy.pebble.orders
-    failure(sites.here("renew", "--all"))
+    rule = lose_the_certificate(sites, proxy, answer)
     order, key = sites.note(PROVEN, "order.secp256r1.json"), sites.note(PROVEN, EC_KEY).read_bytes()
     assert order.exists(), "the next run may find it"
     hits = rule.hits
-    assert hits
     line = failure(sites.here("renew", PROVEN))
     assert "its order is given up" in line
     assert (rule.hits > hits, order.exists(), proxy.pebble.orders - orders) == (True, False, 1)
@@ -194,11 +200,8 @@ def test_certificate_that_stays_lost_is_ordered_anew_with_the_same_key(
 def test_certificate_that_is_mislaid_in_one_run_is_fetched_by_the_next(
     sites: SitesBehindProxy, proxy: FaultingProxy, answer: Canned
 ) -> None:
-    rule = Rule(answer, path=CERTIFICATE)
-    proxy.expect(rule)
     orders, certificates = proxy.pebble.orders, proxy.pebble.certificates
-    failure(sites.here("renew", "--all"))
-    assert rule.hits
+    lose_the_certificate(sites, proxy, answer)
     sites.heals()
     assert (proxy.pebble.orders - orders, proxy.pebble.certificates - certificates) == (1, 1)
 

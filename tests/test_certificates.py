@@ -28,7 +28,7 @@ from mdconnector.certificates import (
     verify_set,
 )
 from mdconnector.errors import CertificateError
-from mdconnector.keys import generate_key, key_to_pem
+from mdconnector.keys import PrivateKey, generate_key, key_to_pem
 from mdconnector.managed_domain import ManagedDomain, SourceLine
 from tests.authority import DAY, EC_SPEC, RSA_SPEC, Authority
 
@@ -51,22 +51,30 @@ def credential_of(*chain: x509.Certificate, key: object) -> Credential:
     return make_credential(EC_SPEC, key, chain_to_pem(chain))  # type: ignore[arg-type] # a test's key
 
 
-def cross_signed(root: Authority, intermediate: Authority) -> x509.Certificate:
-    """Return the certificate by which one authority vouches for another."""
+def signed_by(
+    key: PrivateKey | ed25519.Ed25519PrivateKey,
+    public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey,
+    *,
+    subject: str,
+    issuer: str,
+) -> x509.Certificate:
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (subject, issuer)]
     return x509.CertificateBuilder(
-        issuer_name=root.subject,
-        subject_name=intermediate.subject,
-        public_key=intermediate.key.public_key(),
+        subject_name=names[0],
+        issuer_name=names[1],
+        public_key=public_key,
         serial_number=7,
         not_valid_before=NOW - DAY,
         not_valid_after=NOW + 900 * DAY,
-    ).sign(root.key, hashes.SHA256())
+    ).sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
 
 
 def test_a_good_set_is_neither_refused_nor_warned_about() -> None:
     key = generate_key(EC_SPEC)
     intermediate = Authority("Intermediate")
-    signed = cross_signed(Authority(), intermediate)
+    signed = signed_by(
+        Authority().key, intermediate.key.public_key(), subject="Intermediate", issuer="root"
+    )
     verdict = verify(credential_of(intermediate.leaf(NAMES, key), signed, key=key))
     assert verdict == Verdict((), ())
 
@@ -427,7 +435,9 @@ UNKNOWN = {
 @pytest.mark.parametrize(("old", "new"), UNKNOWN.values(), ids=UNKNOWN)
 def test_an_intermediate_of_an_unknown_kind_is_refused(old: bytes, new: bytes) -> None:
     intermediate = Authority("Intermediate")
-    signed = cross_signed(Authority(), intermediate)
+    signed = signed_by(
+        Authority().key, intermediate.key.public_key(), subject="Intermediate", issuer="root"
+    )
     key = generate_key(EC_SPEC)
     chain = chain_to_pem([intermediate.leaf(NAMES, key)]) + remade(signed, old, new)
     assert verify(make_credential(EC_SPEC, key, chain)).refusals == (
@@ -563,24 +573,6 @@ RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 SIGNED_WITH_RSA = bytes.fromhex("2a864886f70d0101")
 SHA256, SHA1, MD2 = (SIGNED_WITH_RSA + bytes([last]) for last in (11, 5, 2))
 P256, NO_CURVE = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030109")
-
-
-def signed_by(
-    key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey,
-    public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey,
-    *,
-    subject: str,
-    issuer: str,
-) -> x509.Certificate:
-    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (subject, issuer)]
-    return x509.CertificateBuilder(
-        subject_name=names[0],
-        issuer_name=names[1],
-        public_key=public_key,
-        serial_number=7,
-        not_valid_before=NOW - DAY,
-        not_valid_after=NOW + 900 * DAY,
-    ).sign(key, hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None)
 
 
 @pytest.mark.parametrize("algorithm", [SHA1, MD2], ids=["SHA-1", "one that nobody knows"])

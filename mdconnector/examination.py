@@ -33,15 +33,13 @@ MOD_MD_WITH_SEVERAL_KEYS = (2, 3, 0)
 _BINDING = "mdexternalaccountbinding"
 _MODULE_VERSION = re.compile(rb"\0(\d+\.\d+\.\d+)(?:-[a-z0-9]+)?\0")
 _KEPT_FILES = 64
-_MD_DEPTH = 2
-"""a virtual host in an MD section, or the other way round"""
 
 
 def examine_disk(
     configuration: Configuration, store: Store | None, now: datetime
 ) -> tuple[Finding, ...]:
     """Return what is odd about the files that a configuration names, and about the store."""
-    lines = _md_lines(configuration.directives)
+    lines = _md_lines(configuration.md_lines)
     return tuple(
         a_few_of_each(
             (
@@ -68,17 +66,9 @@ class _MdLines:
 
 def _md_lines(directives: Iterable[Directive]) -> _MdLines:
     found = _MdLines()
-    _gather(directives, found, depth=0)
-    return found
-
-
-def _gather(directives: Iterable[Directive], found: _MdLines, *, depth: int) -> None:
     for directive in directives:
         key = directive.key
-        is_md = key.startswith("md")
-        if depth < _MD_DEPTH and (is_md or key == "virtualhost"):
-            _gather(directive.children, found, depth=depth + 1)
-        if not is_md or directive.is_section:
+        if directive.is_section:
             continue
         if key == _BINDING:
             found.bindings.append(directive)
@@ -87,6 +77,7 @@ def _gather(directives: Iterable[Directive], found: _MdLines, *, depth: int) -> 
         found.in_force.setdefault(key, directive)
         if key == "mdprivatekeys" and found.several_keys is None and _has_several(directive):
             found.several_keys = directive
+    return found
 
 
 def _has_several(keys: Directive) -> bool:

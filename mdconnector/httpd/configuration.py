@@ -105,8 +105,8 @@ class Configuration(NamedTuple):
     """what was found while reading; `httpd.doctor` finds more"""
     ownerless_errors: tuple[Finding, ...]
     """those errors that may hide managed domains, and are not known to be the fault of one"""
-    directives: tuple[Directive, ...]
-    """those that concern certificates, and every section"""
+    md_lines: tuple[Directive, ...]
+    """every line for mod_md, in the order of reading"""
     files: tuple[str, ...]
     """every file that was read"""
     http_port: int | None
@@ -423,7 +423,7 @@ def _compose(
             *reading.interpretation.findings,
         ),
         ownerless_errors=_ownerless_errors(reading, domains),
-        directives=evaluation.directives,
+        md_lines=reading.interpretation.lines,
         files=evaluation.files,
         http_port=shared.ports[0],
         https_port=shared.ports[1],

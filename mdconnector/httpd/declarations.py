@@ -65,8 +65,8 @@ class Declarations:
         self.base = Settings()
         self.drafts: list[Draft] = []
         self.misplaced: list[Misplaced] = []
-        self.first_in_force: Directive | None = None
-        """the first line for mod_md that httpd itself would read"""
+        self.lines: list[Directive] = []
+        """every line for mod_md, in the order of reading"""
         self._vhosts = {id(section.directive): section.vhost for section in servers.sections}
 
     @property
@@ -88,7 +88,7 @@ class Declarations:
                 continue
             if not key.startswith("md"):
                 continue
-            self._note(directive)
+            self.lines.append(directive)
             if key == "mdomain" and not directive.is_section:
                 self._define(directive)
             elif key in _SECTIONS:
@@ -102,7 +102,7 @@ class Declarations:
             key = directive.key
             if not key.startswith("md"):
                 continue
-            self._note(directive)
+            self.lines.append(directive)
             if key == "mdcontactemail":
                 continue
             if key == "mdomain" and not directive.is_section:
@@ -116,10 +116,6 @@ class Declarations:
         vhost = self._vhosts.get(id(section))
         if misplaced and vhost is not None:
             self.misplaced.append(Misplaced(vhost, misplaced))
-
-    def _note(self, directive: Directive) -> None:
-        if self.first_in_force is None and not directive.assumed:
-            self.first_in_force = directive
 
     def _apply_global(self, directive: Directive) -> None:
         self.settings.apply(directive, self.base, in_section=False)
@@ -165,7 +161,10 @@ class Declarations:
         key = child.key
         if key == "virtualhost":
             self._walk_vhost(child)
-        elif key in _MEMBERS and not child.is_section:
+        if not key.startswith("md"):
+            return
+        self.lines.append(child)
+        if key in _MEMBERS and not child.is_section:
             self._add_words(draft, child.at, child.argv())
             self._check_word_count(draft, child)
         elif key in _SECTIONS:
@@ -177,7 +176,7 @@ class Declarations:
                 domain=draft.name,
             )
             draft.faults.append(finding)
-        elif key.startswith("md"):
+        else:
             self.settings.apply(child, draft.own, in_section=True, domain=draft.name)
 
     def _add_words(self, draft: Draft, at: SourceLine, words: Sequence[str]) -> None:
@@ -242,7 +241,7 @@ class Declarations:
 
 def check_not_loaded(found: Declarations) -> None:
     """Note the first line that an httpd without mod_md would end at."""
-    directive = found.first_in_force
+    directive = next((line for line in found.lines if not line.assumed), None)
     if directive is not None:
         found.error(
             "mod-md-not-loaded",

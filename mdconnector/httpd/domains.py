@@ -80,6 +80,8 @@ class Interpretation(NamedTuple):
     """what stands outside of sections, in the main server"""
     shared: GlobalSettings
     findings: tuple[Finding, ...]
+    lines: tuple[Directive, ...]
+    """every line for mod_md, in the order of reading"""
 
 
 def read_domains(
@@ -105,7 +107,9 @@ def read_domains(
     add_names(hosts, assigned, found)
     finish = _Finisher(found, mod_md_loaded=mod_md_loaded)
     domains = tuple(finish.domain(draft) for draft in drafts)
-    return Interpretation(domains, found.base, found.shared, tuple(found.findings))
+    return Interpretation(
+        domains, found.base, found.shared, tuple(found.findings), tuple(found.lines)
+    )
 
 
 class _Finisher:

@@ -488,7 +488,7 @@ def test_truth_is_read_without_our_assumptions(root: Path) -> None:
         write(root, "<IfDefine MDCONNECTOR>\nMDomain a.example.org\n</IfDefine>\n")
     )
     assert configuration.assumed
-    assert [one.name for one in configuration.directives] == ["MDomain"]
+    assert [one.name for one in configuration.md_lines] == ["MDomain"]
     assert evaluate_as_httpd(configuration).directives == ()
 
 

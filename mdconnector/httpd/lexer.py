@@ -133,7 +133,7 @@ class LineSource:
             lines.pop()
         if "\0" in text:
             lines = [_cut_at_nul(line) for line in lines]
-        are_joined = "\\\n" in text or "\\\r\n" in text
+        are_joined = "\\" in text and ("\\\n" in text or "\\\r\n" in text)
         source = cls(name, lines, last_line_ends=last_line_ends, are_joined=are_joined)
         if len(text) >= LONG_LINE:
             source.plain_lines = min(source.plain_lines, _first_long(lines))
@@ -170,27 +170,33 @@ class LineStream:
         self.file = source
         self.source = source
         self.lost_line: int | None = None
-        """the number of a last line that httpd drops (see next_line)"""
+        """the number of a last line that httpd drops (see __iter__)"""
 
     def splice(self, source: LineSource) -> None:
         """Read `source` before going on."""
         source.parent = self.source
         self.source = source
 
-    def next_line(self) -> str | None:
-        """Return the next logical line, joined and trimmed; None at the end of the file.
+    def __iter__(self) -> Iterator[str]:
+        """Yield the logical lines that are left, joined and trimmed.
 
-        httpd drops the last line of a file that has no line end, when it is the first one read
-        after a macro's text, or fills the first line buffer to the last byte; so does this.
+        Meanwhile lines may be taken in other ways, and texts be spliced in. httpd drops the last
+        line of a file that has no line end, when it is the first one read after a macro's text, or
+        fills the first line buffer to the last byte; so does this.
         """
-        source = self.source
-        index = source.index
-        if index < source.plain_lines:
-            line = source.trimmed[index]
+        while True:
+            source = self.source
+            index = source.index
+            line = source.trimmed[index] if index < source.plain_lines else None
             if line is not None:
                 source.index = index + 1
-                return line
-        return self.next_joined_line(limit=MAX_LINE_BYTES, from_macro=source.parent is not None)
+                yield line
+                continue
+            from_macro = source.parent is not None
+            line = self.next_joined_line(limit=MAX_LINE_BYTES, from_macro=from_macro)
+            if line is None:
+                return
+            yield line
 
     def next_joined_line(self, *, limit: int, from_macro: bool) -> str | None:
         """Return the next logical line, whatever it takes. Raises LineTooLongError."""
@@ -241,6 +247,6 @@ class LineStream:
 def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield (number of its last physical line, logical line), comments and empty lines left out."""
     stream = LineStream(LineSource.of_text("", text))
-    while (line := stream.next_line()) is not None:
+    for line in stream:
         if line and line[0] != "#":
             yield stream.source.index, line

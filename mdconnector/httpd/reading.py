@@ -41,6 +41,10 @@ def _drop(_run: Reading, _file: FileReading, _args: str) -> None:
     """Leave out a directive that nobody wants."""
 
 
+def _look_up_first(_run: Reading, _file: FileReading, _args: str) -> None:
+    """Stand for what a name does that was not met yet."""
+
+
 class CircleError(Exception):
     """Files include one another without end; `depth` is how many are open outside the circle."""
 
@@ -245,20 +249,29 @@ class Reading:
     def _read_lines(self, file: FileReading) -> None:
         stream = file.stream
         known = self._known
-        while (line := stream.next_line()) is not None:
-            if not line or line[0] == "#" or (line[:2] == "</" and self._ends_section(file, line)):
+        for line in stream:
+            if not line:
                 continue
-            if "${" in line:
-                line = self._expand(file, line)
-            name, _, args = line.partition(" ")
-            if known.get(name) is _drop:
+            first = line[0]
+            if first == "#":
                 continue
-            is_tag = name[:1] == "<"
+            if first == "<" and line[1:2] == "/" and self._ends_section(file, line):
+                continue
+            text = line
+            if "$" in line:
+                text = self._expand(file, line)
+                first = text[:1]
+            name, _, args = text.partition(" ")
+            action = known.get(name, _look_up_first)
+            if action is _drop:
+                continue
+            is_tag = first == "<"
             if not (name[1:].isalnum() and args if is_tag else name.isalnum()):
-                self._read_odd_line(file, line)
+                self._read_odd_line(file, text)
                 continue
-            action = known[name] if name in known else self._look_up(name)
-            if args[:1] in WHITE_SPACE:
+            if action is _look_up_first:
+                action = self._look_up(name)
+            if args and args[0] in WHITE_SPACE:
                 args = args.lstrip(WHITE_SPACE)
             if action is not None:
                 action(self, file, args)
@@ -352,7 +365,7 @@ class Reading:
         """Pass over a dead body by its tags alone (httpd: ap_soak_end_container)."""
         begin = file.at
         names = [name]
-        while (line := file.stream.next_line()) is not None:
+        for line in file.stream:
             if line[:1] not in _TAG_STARTS:
                 continue
             word, rest = next_word(line)

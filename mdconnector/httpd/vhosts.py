@@ -151,7 +151,7 @@ class _Reading:
                 if directive.words:
                     self.values[key] = directive.words[0]
             elif key in _READ_OWN:
-                self._read_own(self.own, directive)
+                self._read_own(self.own, directive, _READ_OWN[key])
 
     def _read_vhosts_within(self, section: Directive) -> None:
         for directive in section.children:
@@ -161,8 +161,9 @@ class _Reading:
     def _read_vhost(self, directive: Directive) -> None:
         own = _OwnLines()
         for child in directive.children:
-            if child.key in _READ_OWN:
-                self._read_own(own, child)
+            read = _READ_OWN.get(child.key)
+            if read is not None:
+                self._read_own(own, child, read)
         default_port = self.own.port or 0
         self.drafts.append(
             _Draft(directive, self._vhost_addresses(directive, default_port), default_port, own)
@@ -209,7 +210,7 @@ class _Reading:
         protocol = named[0].lower() if named else "https" if address.port == 443 else "http"
         self.listens.append(Listen(address, protocol, directive.at))
 
-    def _read_own(self, own: _OwnLines, directive: Directive) -> None:
+    def _read_own(self, own: _OwnLines, directive: Directive, read: _ReadOwn) -> None:
         words = directive.words
         if directive.key in _ONE_WORD and (len(words) != 1 or not words[0]):
             self._error(
@@ -219,7 +220,7 @@ class _Reading:
                 "put a comment on a line of its own, and quotes around a value with blanks",
             )
         if words:
-            _READ_OWN[directive.key](self, own, directive, words)
+            read(self, own, directive, words)
 
     def read_aliases(self, own: _OwnLines, directive: Directive, words: tuple[str, ...]) -> None:
         own.aliases.extend(words)

@@ -66,7 +66,7 @@ def test_last_line_that_fills_the_first_buffer_is_lost_without_line_end() -> Non
     """httpd takes it for the end of the file."""
     line = "a" * FIRST_BUFFER_BYTES
     stream = LineStream(LineSource.of_text("f", f"b\n{line}"))
-    assert (stream.next_line(), stream.next_line(), stream.lost_line) == ("b", None, 2)
+    assert (list(stream), stream.lost_line) == (["b"], 2)
     assert list(logical_lines(f"{line}\n")) == [(1, line)]
     assert list(logical_lines(f"{line}a")) == [(1, f"{line}a")]
     assert list(logical_lines(f"{line}\n{line}")) == [(1, line), (2, line)]
@@ -121,36 +121,48 @@ def test_a_joined_line_is_as_long_as_its_parts_and_its_end(text: str, *, fits: b
 def test_macro_text_is_read_before_the_file_goes_on() -> None:
     """The spliced lines come next, then the file's."""
     stream = LineStream(LineSource.of_text("f", "a\nb\n"))
-    assert stream.next_line() == "a"
+    lines = iter(stream)
+    assert next(lines) == "a"
     stream.splice(LineSource("m", ["x", "y"]))
-    assert [stream.next_line() for _ in range(4)] == ["x", "y", "b", None]
+    assert list(lines) == ["x", "y", "b"]
     assert stream.lost_line is None
+
+
+def test_lines_that_are_taken_meanwhile_are_not_met_again() -> None:
+    """What skips a section goes through the same lines."""
+    stream = LineStream(LineSource.of_text("f", "a\nb\nc\nd\n"))
+    lines = iter(stream)
+    assert (next(lines), next(iter(stream)), stream.next_physical_line()) == ("a", "b", "c")
+    assert list(lines) == ["d"]
 
 
 def test_last_line_without_line_end_is_lost_right_after_macro_text() -> None:
     """httpd 2.4.71 drops it."""
     stream = LineStream(LineSource.of_text("f", "a\nb"))
-    stream.next_line()
+    lines = iter(stream)
+    next(lines)
     stream.splice(LineSource("m", ["x"]))
-    assert [stream.next_line(), stream.next_line()] == ["x", None]
+    assert list(lines) == ["x"]
     assert stream.lost_line == 2
 
 
 def test_macro_text_that_ends_in_a_backslash_continues_in_the_file() -> None:
     """The joined line counts as the file's."""
     stream = LineStream(LineSource.of_text("f", "a\n  b\n"))
-    stream.next_line()
+    lines = iter(stream)
+    next(lines)
     stream.splice(LineSource("m", ["x\\"]))
-    assert stream.next_line() == "x  b"
+    assert next(lines) == "x  b"
     assert (stream.source.name, stream.source.index) == ("f", 2)
 
 
 def test_what_macro_text_begins_is_kept_though_the_last_line_is_lost() -> None:
     """The parts before it are a line."""
     stream = LineStream(LineSource.of_text("f", "a\nb"))
-    stream.next_line()
+    lines = iter(stream)
+    next(lines)
     stream.splice(LineSource("m", ["x\\", "y\\"]))
-    assert [stream.next_line(), stream.lost_line] == ["xy", 2]
+    assert (next(lines), stream.lost_line) == ("xy", 2)
 
 
 def test_physical_lines_end_with_the_file() -> None:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 JSON_VERSION = 1
 
+_encode = json.JSONEncoder(check_circular=False).encode
+"""what is shown was made here, and holds nothing of itself"""
+
 
 def render(result: Result) -> str:
     """Return the object that --json prints."""
@@ -291,14 +294,14 @@ def _error_to_json(error: LastError | None) -> dict[str, Any] | None:
 
 def _dump(value: dict[str, Any]) -> str:
     """Return an object with a line for each entry: Python's own indentation is slow."""
-    entries = (f"  {json.dumps(key)}: {_dump_entry(entry)}" for key, entry in value.items())
+    entries = (f"  {_encode(key)}: {_dump_entry(entry)}" for key, entry in value.items())
     return "{\n" + ",\n".join(entries) + "\n}\n"
 
 
 def _dump_entry(entry: Any) -> str:
     if not isinstance(entry, list) or not entry:
-        return json.dumps(entry)
-    return "[\n" + ",\n".join(f"    {json.dumps(one)}" for one in entry) + "\n  ]"
+        return _encode(entry)
+    return "[\n" + ",\n".join(f"    {_encode(one)}" for one in entry) + "\n  ]"
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -35,18 +35,19 @@ class _NameIndex:
     def of_vhost(self, vhost: VirtualHost) -> tuple[set[int], set[int]]:
         """Return the numbers of the domains that have one of its names, and of those that may."""
         server_name = vhost.server_name.lower()
-        own, others = [server_name], [f"*.{server_name.partition('.')[2]}"]
-        others += (address.host.lower() for address in vhost.addresses)
-        patterns: list[str] = []
+        named = set(self._of_name(server_name))
+        may_match = set(self._of_name(f"*.{server_name.partition('.')[2]}"))
+        for address in vhost.addresses:
+            may_match.update(self._of_name(address.host.lower()))
         for alias in vhost.aliases:
-            (patterns if is_pattern(alias) else own).append(alias.lower())
-        may_match = self._of_names(others)
-        for pattern in patterns:
-            may_match.update(self._matching(pattern))
-        return self._of_names(own), may_match
+            if is_pattern(alias):
+                may_match.update(self._matching(alias.lower()))
+            else:
+                named.update(self._of_name(alias.lower()))
+        return named, may_match
 
-    def _of_names(self, names: Iterable[str]) -> set[int]:
-        return {number for name in names for number in self._by_name.get(name, ())}
+    def _of_name(self, name: str) -> Iterable[int]:
+        return self._by_name.get(name, ())
 
     def _matching(self, pattern: str) -> Iterable[int]:
         if pattern.startswith("*.") and not is_pattern(pattern[2:]):

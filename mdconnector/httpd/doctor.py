@@ -59,6 +59,13 @@ class _Examination:
         named = {one.address.port for one in configuration.listens if one.protocol == "https"}
         self.https_ports = {443, configuration.https_port, *named} - {None}
         self.ca_urls = {url for domain in self.domains for url in domain.ca_urls}
+        self._with_wildcard = {
+            domain.name for domain in self.domains for name in domain.names if name[:2] == "*."
+        }
+
+    def has_wildcard(self, domain: ManagedDomain) -> bool:
+        """Say whether one of a domain's names is a wildcard."""
+        return domain.name in self._with_wildcard
 
     def served_by_mod_md(self, domain: ManagedDomain) -> bool:
         """Say whether Apache gets a domain's certificate from mod_md, not from lines of its own."""
@@ -187,7 +194,7 @@ def _extended_validation(one: _Examination) -> Iterator[Finding]:
         (
             domain
             for domain in one.domains
-            if not extended.isdisjoint(domain.ca_urls) and _has_wildcard(domain)
+            if not extended.isdisjoint(domain.ca_urls) and one.has_wildcard(domain)
         ),
         says=lambda name: f"{name} asks an EV endpoint for a wildcard, which EV does not know",
         hint="name the sites one by one, or use the OV endpoint",
@@ -236,10 +243,6 @@ def _too_old(one: _Examination) -> Iterator[Finding]:
 # Names and validation
 
 
-def _has_wildcard(domain: ManagedDomain) -> bool:
-    return any(name.startswith("*.") for name in domain.names)
-
-
 def _too_many_names(one: _Examination) -> Iterator[Finding]:
     for domain in one.domains:
         if len(domain.names) > MAX_NAMES:
@@ -260,7 +263,7 @@ def _challenges(one: _Examination) -> Iterator[Finding]:
         yield from one.together(
             "wildcard-without-dns-01",
             severity,
-            (domain for domain in domains if _has_wildcard(domain) and not _can_dns(domain)),
+            (domain for domain in domains if one.has_wildcard(domain) and not _can_dns(domain)),
             says=lambda name: (
                 f"a wildcard of {name} is validated by dns-01 only, and no command is set"
             ),
@@ -272,7 +275,7 @@ def _challenges(one: _Examination) -> Iterator[Finding]:
             (
                 domain
                 for domain in domains
-                if not _has_wildcard(domain) and not _can_anything(one, domain)
+                if not one.has_wildcard(domain) and not _can_anything(one, domain)
             ),
             says=lambda name: f"no challenge for {name} can reach this Apache",
             hint="see MDPortMap, Listen and MDCAChallenges, or write MDChallengeDns01 COMMAND",
@@ -382,7 +385,7 @@ def _left_over(one: _Examination) -> Iterator[Finding]:
         if domain.static_pairs or not one.served_by_mod_md(domain):
             continue
         for vhost in domain.vhosts:
-            if vhost.ssl:
+            if vhost.ssl and vhost.certificate_pairs:
                 yield from _left_over_of(one, domain, vhost)
 
 

@@ -49,6 +49,7 @@ from mdconnector.managed_domain import (
 )
 
 ACME_TLS = "acme-tls/1"
+_NOWHERE = SourceLine("", 0)
 _Value = TypeVar("_Value")
 _SPOKEN_OF = {
     "ca_urls": "MDCertificateAuthority",
@@ -123,13 +124,33 @@ class _Finisher:
         self._server_contact = found.base.contact or contact_of(found.servers.base)
         self._can_https = is_reachable(found.servers.listens, found.shared.ports[1])
         self._base_lines = _lines_of(found.base)
+        self._without_own = self._settled(Settings())
+        servers = (found.servers.base, *found.servers.vhosts)
+        self._has_acme_tls = any(ACME_TLS in server.protocols for server in servers)
 
     def domain(self, draft: Draft) -> ManagedDomain:
         """Return the finished domain with its faults."""
-        own, base = draft.own, self._base
+        own = draft.own
+        settled = self._settled(own) if own.says_anything else self._without_own
         eab = self._binding(draft)
-        renew_mode = own.renew_mode or base.renew_mode or RenewMode.AUTO
         static_pairs = self._static_pairs(draft)
+        return settled._replace(
+            name=draft.name,
+            names=tuple(draft.names),
+            declared_at=draft.declared_at,
+            contact=own.contact or self._server_contact or _contact_of_vhosts(draft.vhosts),
+            eab=eab,
+            static_pairs=static_pairs,
+            vhosts=tuple(reversed(draft.vhosts)),
+            acme_tls_names=self._acme_tls_names(draft),
+            assumed=draft.assumed,
+            renewed_by=self._renewed_by(draft, settled.renew_mode, is_static=bool(static_pairs)),
+            faults=tuple(dict.fromkeys((*draft.faults, *self._inherited_faults(own)))),
+        )
+
+    def _settled(self, own: Settings) -> ManagedDomain:
+        """Return what is in force by the lines of a section, and else of the server, alone."""
+        base = self._base
         require_https = own.require_https or base.require_https
         ca_certificates = own.ca_certificates
         if ca_certificates is None and (base.ca_certificates or "").lower() != "none":
@@ -138,16 +159,14 @@ class _Finisher:
         if proxy_ca is None and (base.proxy_ca_certificates or "").lower() != "none":
             proxy_ca = base.proxy_ca_certificates
         return ManagedDomain(
-            name=draft.name,
-            names=tuple(draft.names),
-            declared_at=draft.declared_at,
+            name="",
+            names=(),
+            declared_at=_NOWHERE,
             configured_key_specs=_first(own.key_specs, base.key_specs, ()),
             ca_urls=_first(own.ca_urls, base.ca_urls, ()),
             agreement=own.agreement or base.agreement,
-            contact=own.contact or self._server_contact or _contact_of_vhosts(draft.vhosts),
-            eab=eab,
             challenges=_first(own.challenges, base.challenges, ()),
-            renew_mode=renew_mode,
+            renew_mode=own.renew_mode or base.renew_mode or RenewMode.AUTO,
             renew_window=own.renew_window or base.renew_window or DEFAULT_RENEW_WINDOW,
             warn_window=own.warn_window or base.warn_window or DEFAULT_WARN_WINDOW,
             must_staple=_first(own.must_staple, base.must_staple, False),
@@ -162,12 +181,6 @@ class _Finisher:
             proxy_ca_certificates=proxy_ca,
             ca_certificates=ca_certificates,
             section_settings=_section_settings(own),
-            static_pairs=static_pairs,
-            vhosts=tuple(reversed(draft.vhosts)),
-            acme_tls_names=self._acme_tls_names(draft),
-            assumed=draft.assumed,
-            renewed_by=self._renewed_by(draft, renew_mode, is_static=bool(static_pairs)),
-            faults=tuple(dict.fromkeys((*draft.faults, *self._inherited_faults(own)))),
             lines=self._lines(own),
         )
 
@@ -231,8 +244,7 @@ class _Finisher:
 
     def _acme_tls_names(self, draft: Draft) -> tuple[str, ...]:
         """mod_md: init_acme_tls_1_domains."""
-        servers = (*draft.vhosts, self._found.servers.base)
-        if not any(ACME_TLS in vhost.protocols for vhost in servers):
+        if not self._has_acme_tls:
             return ()
         return tuple(name for name in draft.names if self._offers_acme_tls(draft, name))
 

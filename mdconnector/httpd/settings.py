@@ -91,6 +91,11 @@ class Settings:
         self.faults: list[tuple[str, Finding]] = []
         """(value that was meant, error)"""
 
+    @property
+    def says_anything(self) -> bool:
+        """Say whether a line of this level has set a value."""
+        return bool(self.lines) or self.members_auto is not None
+
 
 class GlobalSettings:
     """What holds for the whole server, with mod_md's defaults."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from enum import Enum
+from typing import Literal
 
 from mdconnector.httpd.lexer import lower_ascii, next_word, split_words
 from mdconnector.httpd.paths import merge_path
@@ -11,11 +11,7 @@ from mdconnector.httpd.reading import FileReading, Reading
 from mdconnector.httpd.versions import VersionTestError, version_matches
 from mdconnector.managed_domain import Severity
 
-
-class _Answer(Enum):
-    NO = "no"
-    YES = "yes"
-    ASSUMED = "assumed"
+_Answer = Literal["no", "yes", "assumed"]
 
 
 def if_module(run: Reading, file: FileReading, args: str) -> None:
@@ -54,7 +50,7 @@ def if_version(run: Reading, file: FileReading, args: str) -> None:
         is_live = version_matches(split_words(args, 4), run.world.version)
     except VersionTestError as error:
         run.report("bad-condition", file.at, f"<IfVersion>: {error}", "write <IfVersion >= 2.4>")
-    _enter(run, file, "IfVersion", _Answer.YES if is_live else _Answer.NO)
+    _enter(run, file, "IfVersion", "yes" if is_live else "no")
 
 
 def _read(
@@ -67,35 +63,35 @@ def _read(
     word, _ = next_word(text.removeprefix("!"))
     if not word:
         run.report("bad-condition", file.at, f"<{name}> asks for nothing", "name what to test")
-        answer = _Answer.NO
+        answer: _Answer = "no"
     elif text.startswith("!"):
         # an assumption never makes text dead
-        answer = _Answer.NO if test(word) is _Answer.YES else _Answer.YES
+        answer = "no" if test(word) == "yes" else "yes"
     else:
         answer = test(word)
     _enter(run, file, name, answer)
 
 
 def _enter(run: Reading, file: FileReading, name: str, answer: _Answer) -> None:
-    if answer is _Answer.NO:
+    if answer == "no":
         run.skip_section(file, name)
     else:
-        run.open_condition(file, name, assumed=answer is _Answer.ASSUMED)
+        run.open_condition(file, name, assumed=answer == "assumed")
 
 
 def _among(name: str, known: Container[str], assumed: Container[str]) -> _Answer:
     if name in known:
-        return _Answer.YES
-    return _Answer.ASSUMED if name in assumed else _Answer.NO
+        return "yes"
+    return "assumed" if name in assumed else "no"
 
 
 def _has_file(run: Reading, name: str) -> _Answer:
     path = merge_path(run.server_root, name)
     if path is None:
-        return _Answer.NO
+        return "no"
     if run.world.reader.kind(path) is not None:
-        return _Answer.YES
-    return _Answer.ASSUMED if run.assumptions.has_file(path) else _Answer.NO
+        return "yes"
+    return "assumed" if run.assumptions.has_file(path) else "no"
 
 
 def _knows(run: Reading, file: FileReading, name: str) -> _Answer:
@@ -110,7 +106,7 @@ def _knows(run: Reading, file: FileReading, name: str) -> _Answer:
             "ask for its module with <IfModule>",
             severity=Severity.WARNING,
         )
-        return _Answer.NO
+        return "no"
     if not run.modules.isdisjoint(modules):
-        return _Answer.YES
-    return _Answer.NO if run.assumptions.modules.isdisjoint(modules) else _Answer.ASSUMED
+        return "yes"
+    return "no" if run.assumptions.modules.isdisjoint(modules) else "assumed"

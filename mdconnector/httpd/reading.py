@@ -258,7 +258,7 @@ class Reading:
             if first == "<" and line[1:2] == "/" and self._ends_section(file, line):
                 continue
             text = line
-            if "$" in line:
+            if "$" in line and "${" in line:
                 text = self._expand(file, line)
                 first = text[:1]
             name, _, args = text.partition(" ")

@@ -35,7 +35,7 @@ from mdconnector.errors import (
 from mdconnector.foreign_accounts import ForeignAccount
 from mdconnector.keys import MIN_RSA_BITS, PrivateKey, generate_account_key, label_of_key
 from mdconnector.managed_domain import CaAccess, ExternalAccount, ManagedDomain
-from mdconnector.outcomes import AccountOutcome
+from mdconnector.outcomes.account import AccountOutcome
 from mdconnector.store.account_folders import (
     AccountFolder,
     PendingRegistration,

@@ -11,7 +11,7 @@ from datetime import datetime
 from mdconnector.errors import MdConnectorError
 from mdconnector.keys import label_of_key
 from mdconnector.managed_domain import ManagedDomain
-from mdconnector.outcomes import AccountOutcome
+from mdconnector.outcomes.account import AccountOutcome
 from mdconnector.printable import printable
 from mdconnector.renewal import LastError
 from mdconnector.store.account_folders import AccountFolder

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mdconnector.outcomes import AccountAction, AccountOutcome, AccountRun
+from mdconnector.outcomes.account import AccountAction, AccountOutcome, AccountRun
 
 ACCOUNT_HEAD = ("ACCOUNT", "STATUS", "KEY", "CA", "KID", "DOMAINS", "NOTE")
 _SHOWN_DOMAINS = 1

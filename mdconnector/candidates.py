@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mdconnector.certificates import CertificateFacts, Credential, verify_set
 from mdconnector.errors import CertificateError, HttpdError, MdConnectorError
 from mdconnector.managed_domain import ManagedDomain
-from mdconnector.outcomes import Promoted, PromotionOutcome
+from mdconnector.outcomes.promote import Promoted, PromotionOutcome
 from mdconnector.planning import news, told_key
 from mdconnector.printable import printable
 from mdconnector.renewal import LastError

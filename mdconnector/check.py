@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import NamedTuple
 
-from mdconnector.outcomes import DomainStatus, StatusResult
+from mdconnector.outcomes.status import DomainStatus, StatusResult
 from mdconnector.printable import printable
 from mdconnector.renewal import State
 from mdconnector.stock import local_time

@@ -28,7 +28,7 @@ from mdconnector.errors import MdConnectorError, UsageError
 if TYPE_CHECKING:
     from mdconnector.commands.account import Lock
     from mdconnector.httpd.configuration import Configuration
-    from mdconnector.outcomes import AccountRun
+    from mdconnector.outcomes.account import AccountRun
     from mdconnector.planning import Command
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

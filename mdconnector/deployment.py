@@ -29,7 +29,7 @@ from mdconnector.httpd.process import ReloadOutcome, RunningHttpd
 from mdconnector.httpd.programs import split_command
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.notifications import INSTALLED, Notifier, Programs
-from mdconnector.outcomes import Promoted, PromoteRun, PromotionOutcome, Reload, Served
+from mdconnector.outcomes.promote import Promoted, PromoteRun, PromotionOutcome, Reload, Served
 from mdconnector.planning import news, told_key
 from mdconnector.printable import printable
 from mdconnector.proof import Target, Witness, describe

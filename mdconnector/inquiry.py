@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from mdconnector.errors import StoreError
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import find_running
-from mdconnector.outcomes import DomainStatus, Ordered, Served, ServedSummary
+from mdconnector.outcomes.order import Ordered
+from mdconnector.outcomes.promote import Served
+from mdconnector.outcomes.status import DomainStatus, ServedSummary
 from mdconnector.particulars import (
     AccountInUse,
     ChainLink,

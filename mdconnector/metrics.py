@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from mdconnector.check import judge
-from mdconnector.outcomes import DomainStatus, Lifetime, StatusResult
+from mdconnector.outcomes.status import DomainStatus, Lifetime, StatusResult
 
 PREFIX = "mdconnector"
 

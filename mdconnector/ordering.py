@@ -32,7 +32,7 @@ from mdconnector.notifications import (
     Programs,
     untold_renewal,
 )
-from mdconnector.outcomes import Ordered, OrderOutcome
+from mdconnector.outcomes.order import Ordered, OrderOutcome
 from mdconnector.planning import Job, Rules, in_trouble, news, planned, told_key
 from mdconnector.printable import printable
 from mdconnector.renewal import (

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from mdconnector.errors import MdConnectorError, UsageError
 
 if TYPE_CHECKING:
-    from mdconnector.outcomes import Result, StatusResult
+    from mdconnector.outcomes import Result
+    from mdconnector.outcomes.status import StatusResult
     from mdconnector.report import Style
     from mdconnector.steps import Step
     from mdconnector.terminal.progress import Board

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.managed_domain import ManagedDomain
-from mdconnector.outcomes import (
+from mdconnector.outcomes.order import Ordered
+from mdconnector.outcomes.status import (
     DomainStatus,
     Lifetime,
-    Ordered,
     PendingSummary,
     ServedSummary,
     StagedSummary,

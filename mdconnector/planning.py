@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import StoreError
 from mdconnector.managed_domain import Finding
-from mdconnector.outcomes import NotLive, Ordered, OrderOutcome
+from mdconnector.outcomes.order import NotLive, Ordered, OrderOutcome
 from mdconnector.printable import printable
 from mdconnector.renewal import (
     BackingOff,

@@ -17,7 +17,7 @@ from mdconnector.certificates import CertificateFacts
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import RunningHttpd
 from mdconnector.managed_domain import ManagedDomain
-from mdconnector.outcomes import Served
+from mdconnector.outcomes.promote import Served
 from mdconnector.printable import printable
 from mdconnector.renewal import LastError
 from mdconnector.served import (

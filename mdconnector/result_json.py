@@ -12,21 +12,13 @@ from typing import TYPE_CHECKING, Any
 from mdconnector.certificates import CertificateFacts
 from mdconnector.errors import MdConnectorError
 from mdconnector.managed_domain import Finding, ManagedDomain
-from mdconnector.outcomes import (
-    AccountOutcome,
-    AccountRun,
-    DomainStatus,
-    OrderOutcome,
-    OrderRun,
-    PromoteRun,
-    PromotionOutcome,
-    Result,
-    RevocationOutcome,
-    RevocationRun,
-    ScanResult,
-    StatusResult,
-    TreeEntry,
-)
+from mdconnector.outcomes import Result
+from mdconnector.outcomes.account import AccountOutcome, AccountRun
+from mdconnector.outcomes.order import OrderOutcome, OrderRun
+from mdconnector.outcomes.promote import PromoteRun, PromotionOutcome
+from mdconnector.outcomes.revoke import RevocationOutcome, RevocationRun
+from mdconnector.outcomes.scan import ScanResult, TreeEntry
+from mdconnector.outcomes.status import DomainStatus, StatusResult
 from mdconnector.printable import printable
 from mdconnector.renewal import LastError
 from mdconnector.status_text import days_left

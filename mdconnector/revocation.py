@@ -29,7 +29,7 @@ from mdconnector.errors import (
 )
 from mdconnector.keys import PrivateKey
 from mdconnector.managed_domain import CaAccess, ManagedDomain
-from mdconnector.outcomes import RevocationOutcome, Revoked
+from mdconnector.outcomes.revoke import RevocationOutcome, Revoked
 from mdconnector.printable import printable
 from mdconnector.renewal import LastError
 from mdconnector.stock import WAS_REVOKED

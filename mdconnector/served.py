@@ -23,7 +23,7 @@ from mdconnector.certificates import UNREADABLE
 from mdconnector.errors import HttpdError
 from mdconnector.httpd.programs import find_program, run_program
 from mdconnector.managed_domain import Address, ManagedDomain, VirtualHost, name_covers
-from mdconnector.outcomes import Served
+from mdconnector.outcomes.promote import Served
 from mdconnector.printable import printable
 
 HANDSHAKE_SECONDS = 5.0

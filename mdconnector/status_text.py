@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from mdconnector.certificates import CertificateFacts
-from mdconnector.outcomes import DomainStatus, Lifetime, StatusResult
+from mdconnector.outcomes.status import DomainStatus, Lifetime, StatusResult
 from mdconnector.printable import printable
 from mdconnector.renewal import State
 from mdconnector.stock import local_time
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from mdconnector.particulars import LiveChain, Particulars, Shown
 
 _STATUS_HEAD = ("NAME", "STATE", "KEYS", "VALID UNTIL", "DAYS", "RENEWS AT", "ISSUER", "NOTE")
+
+
+def result_lines(result: StatusResult) -> list[str]:
+    """Return the table; in place of it, where domains were named, all about each of them."""
+    if any(domain.in_full is None for domain in result.domains) or not result.domains:
+        return status_lines(result)
+    return list(in_full_lines(result))
 
 
 def status_lines(result: StatusResult) -> list[str]:

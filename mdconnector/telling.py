@@ -11,15 +11,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from mdconnector.managed_domain import Finding
-from mdconnector.outcomes import (
-    BrokenFile,
-    Ordered,
-    OrderOutcome,
-    OrderRun,
-    Promoted,
-    PromoteRun,
-    PromotionOutcome,
-)
+from mdconnector.outcomes.order import BrokenFile, Ordered, OrderOutcome, OrderRun
+from mdconnector.outcomes.promote import Promoted, PromoteRun, PromotionOutcome
 from mdconnector.planning import news, told_key
 from mdconnector.stock import Stock
 from mdconnector.store.attempts import save_attempt

@@ -14,22 +14,13 @@ from mdconnector.managed_domain import (
     SourceLine,
     VirtualHost,
 )
-from mdconnector.outcomes import (
-    NotLive,
-    Ordered,
-    OrderOutcome,
-    OrderRun,
-    Promoted,
-    PromoteRun,
-    PromotionOutcome,
-    Reload,
-    RevocationOutcome,
-    RevocationRun,
-    Revoked,
-    ScanResult,
-    TreeEntry,
-)
+from mdconnector.outcomes import Result
+from mdconnector.outcomes.order import NotLive, Ordered, OrderOutcome, OrderRun
+from mdconnector.outcomes.promote import Promoted, PromoteRun, PromotionOutcome, Reload
+from mdconnector.outcomes.revoke import RevocationOutcome, RevocationRun, Revoked
+from mdconnector.outcomes.scan import ScanResult, TreeEntry
 from mdconnector.renewal import LastError
+from mdconnector.report import Style, render, render_failures
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 FACTS = CertificateFacts(
@@ -125,3 +116,13 @@ def revocation(*failed: LastError | None) -> RevocationRun:
             *(RevocationOutcome("b.example", Revoked.FAILED, "no", error=one) for one in failed),
         )
     )
+
+
+def lines_of(result: Result, style: Style = Style()) -> list[str]:  # noqa: B008 - frozen
+    """Return what is printed of a result."""
+    return render(result, style).splitlines()
+
+
+def failures_of(result: Result, style: Style = Style()) -> list[str]:  # noqa: B008 - frozen
+    """Return what is printed of it on stderr."""
+    return render_failures(result, style).splitlines()

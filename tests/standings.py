@@ -7,7 +7,7 @@ from typing import Any
 
 from mdconnector.certificates import CertificateFacts
 from mdconnector.keys import KeySpec
-from mdconnector.outcomes import (
+from mdconnector.outcomes.status import (
     DomainStatus,
     Lifetime,
     PendingSummary,

@@ -8,14 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from mdconnector.account_text import account_cells
-from mdconnector.outcomes import (
-    AccountAction,
-    AccountOutcome,
-    AccountRun,
-    RevocationOutcome,
-    RevocationRun,
-    Revoked,
-)
+from mdconnector.outcomes.account import AccountAction, AccountOutcome, AccountRun
+from mdconnector.outcomes.revoke import RevocationOutcome, RevocationRun, Revoked
 from mdconnector.renewal import LastError
 from mdconnector.report import Style, journal_lines, render, render_failures
 

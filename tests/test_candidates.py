@@ -12,7 +12,7 @@ from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.errors import StoreError
 from mdconnector.keys import key_to_pem
 from mdconnector.managed_domain import ManagedDomain
-from mdconnector.outcomes import Promoted, PromotionOutcome
+from mdconnector.outcomes.promote import Promoted, PromotionOutcome
 from mdconnector.stock import WAS_REVOKED, Stock, take_stock
 from mdconnector.store.attempts import RollbackNote, load_attempt, save_attempt
 from mdconnector.store.pending import Pending

@@ -16,7 +16,7 @@ from mdconnector.check import (
     unknown_line,
     worst,
 )
-from mdconnector.outcomes import DomainStatus, PendingSummary, ServedSummary, StatusResult
+from mdconnector.outcomes.status import DomainStatus, PendingSummary, ServedSummary, StatusResult
 from mdconnector.renewal import InstalledCertificate, State
 from tests.standings import ALL, EC, FAILING, NOW, REFUSED, RSA, STAGED, UNREADABLE, standing
 

@@ -137,22 +137,26 @@ except SystemExit:
     assert not os.WCOREDUMP(status)
 
 
-def test_version_imports_nothing_but_click() -> None:
+def run_and_tell_modules(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line; on stderr stand the modules that it has loaded."""
     code = (
         "import sys\n"
-        "sys.argv = ['mdconnector', '--version']\n"
         "from mdconnector.cli import main\n"
         "try:\n    main()\n"
         "finally:\n    print(*sorted(sys.modules), file=sys.stderr)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
         env=clean_environment(),
         cwd=CLONE,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_version_imports_nothing_but_click() -> None:
+    done = run_and_tell_modules("--version")
     assert (done.returncode, done.stdout) == (0, f"mdconnector, version {__version__}\n")
     loaded = set(done.stderr.split())
     ours = {module for module in loaded if module.split(".")[0] == "mdconnector"}
@@ -160,6 +164,22 @@ def test_version_imports_nothing_but_click() -> None:
     foreign = {"cryptography", "josepy", "httpx", "rich", "h11", "ssl"}
     assert not foreign & {module.split(".")[0] for module in loaded}
     assert "click" in loaded
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("scan", {"outcomes.scan", "scan_text"}),
+        # which of the runs that are remembered has brought certificates is told in renew's words
+        ("status", {"outcomes.order", "outcomes.status", "status_text"}),
+    ],
+)
+def test_what_other_commands_tell_is_not_loaded(
+    sites: Path, command: str, needed: set[str]
+) -> None:
+    done = run_and_tell_modules(command, "--sites", sites)
+    ours = {one.removeprefix("mdconnector.") for one in done.stderr.split()}
+    assert {one for one in ours if one.startswith("outcomes.") or one.endswith("_text")} == needed
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mdconnector.metrics import METRICS, PREFIX, Metric, _lines, render_page
-from mdconnector.outcomes import DomainStatus, StatusResult
+from mdconnector.outcomes.status import DomainStatus, StatusResult
 from tests.standings import (
     ALL,
     EC,

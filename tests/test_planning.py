@@ -17,7 +17,7 @@ from mdconnector.managed_domain import (
     SourceLine,
     VirtualHost,
 )
-from mdconnector.outcomes import NotLive, Ordered, OrderOutcome
+from mdconnector.outcomes.order import NotLive, Ordered, OrderOutcome
 from mdconnector.planning import (
     Command,
     Job,

@@ -7,20 +7,11 @@ from typing import Any
 
 from mdconnector.errors import UsageError
 from mdconnector.managed_domain import ExternalAccount, RenewMode
-from mdconnector.outcomes import (
-    AccountAction,
-    AccountOutcome,
-    AccountRun,
-    BrokenFile,
-    Ordered,
-    PendingSummary,
-    Promoted,
-    Result,
-    Served,
-    ServedSummary,
-    StagedSummary,
-    StatusResult,
-)
+from mdconnector.outcomes import Result
+from mdconnector.outcomes.account import AccountAction, AccountOutcome, AccountRun
+from mdconnector.outcomes.order import BrokenFile, Ordered
+from mdconnector.outcomes.promote import Promoted, Served
+from mdconnector.outcomes.status import PendingSummary, ServedSummary, StagedSummary, StatusResult
 from mdconnector.particulars import NextStep, Particulars
 from mdconnector.renewal import Reason, State
 from mdconnector.result_json import render, render_error

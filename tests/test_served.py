@@ -22,7 +22,7 @@ from mdconnector.managed_domain import (
     SourceLine,
     VirtualHost,
 )
-from mdconnector.outcomes import Served
+from mdconnector.outcomes.promote import Served
 from mdconnector.served import (
     Answer,
     Endpoint,

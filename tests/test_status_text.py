@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mdconnector.certificates import CertificateFacts
-from mdconnector.outcomes import DomainStatus, StagedSummary, StatusResult
+from mdconnector.outcomes.status import DomainStatus, StagedSummary, StatusResult
 from mdconnector.particulars import (
     AccountInUse,
     ChainLink,

@@ -16,7 +16,7 @@ from mdconnector.commands.loading import Clock, Say, open_store, select
 from mdconnector.commands.mending import waiting
 from mdconnector.errors import UsageError
 from mdconnector.httpd.configuration import Configuration
-from mdconnector.outcomes import AccountAction, AccountOutcome, AccountRun
+from mdconnector.outcomes.account import AccountAction, AccountOutcome, AccountRun
 from mdconnector.printable import printable
 from mdconnector.store.account_folders import (
     AccountFolder,

@@ -15,7 +15,7 @@ from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import find_running
 from mdconnector.managed_domain import RenewMode
 from mdconnector.notifications import tell_what_time_brings
-from mdconnector.outcomes import Ordered, OrderOutcome, OrderRun
+from mdconnector.outcomes.order import Ordered, OrderOutcome, OrderRun
 from mdconnector.planning import (
     Command,
     Job,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mdconnector.commands.loading import Clock, Load, Say, open_store, select
 from mdconnector.commands.mending import take_stock_and_mend, waiting
 from mdconnector.deployment import ReloadWish, deploy, nothing_to_promote
-from mdconnector.outcomes import PromoteRun
+from mdconnector.outcomes.promote import PromoteRun
 from mdconnector.store.lock import run_lock
 from mdconnector.telling import tell_of_promotion, untold
 

@@ -18,7 +18,7 @@ from mdconnector.commands.mending import waiting
 from mdconnector.errors import UsageError
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.managed_domain import is_dns_name
-from mdconnector.outcomes import RevocationRun
+from mdconnector.outcomes.revoke import RevocationRun
 from mdconnector.printable import printable
 from mdconnector.revocation import Target, revoke
 from mdconnector.stock import local_time

@@ -17,7 +17,7 @@ from mdconnector.httpd.doctor import examine, pastes
 from mdconnector.httpd.process import default_httpd, find_running
 from mdconnector.httpd.tree import tree_of
 from mdconnector.managed_domain import Finding, Severity, VirtualHost, is_dns_name
-from mdconnector.outcomes import ScanResult
+from mdconnector.outcomes.scan import ScanResult
 
 
 def scan_configuration(

@@ -12,7 +12,7 @@ from mdconnector.commands.loading import open_store, select
 from mdconnector.errors import StoreError
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import find_running
-from mdconnector.outcomes import DomainStatus, StatusResult
+from mdconnector.outcomes.status import DomainStatus, StatusResult
 from mdconnector.overview import most_urgent_first, served_by_memory, status_of
 from mdconnector.stock import Stock, take_stock
 from mdconnector.store.tree import Store

@@ -22,7 +22,7 @@ from mdconnector.managed_domain import (
     VirtualHost,
     name_covers,
 )
-from mdconnector.outcomes import Paste
+from mdconnector.outcomes.scan import Paste
 
 MAX_NAMES = 100
 MAX_SEPARATE_FINDINGS = 5

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from mdconnector.httpd.directives import Directive
 from mdconnector.httpd.lexer import lower_ascii
-from mdconnector.outcomes import TreeEntry
+from mdconnector.outcomes.scan import TreeEntry
 
 MASK = "***"
 MAX_DEPTH = 100

@@ -10,28 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mdconnector.account_text import ACCOUNT_HEAD, account_cells, account_lines
+from mdconnector.account_text import ACCOUNT_HEAD, account_cells
 from mdconnector.managed_domain import Severity
-from mdconnector.outcomes import (
-    AccountAction,
-    AccountRun,
-    OrderRun,
-    PromoteRun,
-    Result,
-    RevocationRun,
-    ScanResult,
-    StatusResult,
-)
-from mdconnector.report import (
-    AGREES,
-    Style,
-    finding_line,
-    order_lines,
-    paste_lines,
-    promote_lines,
-    revoke_lines,
-    tree_lines,
-)
+from mdconnector.outcomes import Result
+from mdconnector.outcomes.account import AccountAction, AccountRun
+from mdconnector.outcomes.scan import ScanResult
+from mdconnector.outcomes.status import StatusResult
+from mdconnector.report import Style
+from mdconnector.run_text import run_lines
+from mdconnector.scan_text import AGREES, finding_line, paste_lines, tree_lines
 from mdconnector.terminal.status import show_status
 
 _SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
@@ -45,16 +32,10 @@ def show(result: Result, style: Style) -> None:
             show_status(console, result)
         case ScanResult():
             _show_scan(console, result)
-        case OrderRun():
-            _show_lines(console, order_lines(result, style))
-        case PromoteRun():
-            _show_lines(console, promote_lines(result, style))
-        case RevocationRun():
-            _show_lines(console, revoke_lines(result, style))
         case AccountRun() if result.action is AccountAction.LIST and result.accounts:
             console.print(_account_table(result))
-        case AccountRun():
-            _show_lines(console, account_lines(result, quiet=style.quiet))
+        case _:
+            _show_lines(console, run_lines(result, quiet=style.quiet))
 
 
 def _show_lines(console: Console, lines: list[str]) -> None:

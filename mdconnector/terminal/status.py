@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mdconnector.outcomes import DomainStatus, Lifetime, StatusResult
+from mdconnector.outcomes.status import DomainStatus, Lifetime, StatusResult
 from mdconnector.printable import printable
 from mdconnector.renewal import State
 from mdconnector.status_text import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mdconnector.httpd.tree import MASK, MAX_DEPTH, is_secret, tree_of
-from mdconnector.outcomes import TreeEntry
+from mdconnector.outcomes.scan import TreeEntry
 from tests.httpd.memory import read
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from mdconnector.outcomes import StatusResult
+from mdconnector.outcomes.status import StatusResult
 from mdconnector.renewal import State
 from mdconnector.terminal.status import (
     ASCII,

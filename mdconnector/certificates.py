@@ -5,8 +5,6 @@ UTC; what refuses a set and what only warns is decided in `verify_set`, for stag
 alike.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterable
@@ -63,7 +61,7 @@ class RevocationReason(IntEnum):
         return first + "".join(word.capitalize() for word in others)
 
     @classmethod
-    def labelled(cls, label: str) -> RevocationReason:
+    def labelled(cls, label: str) -> "RevocationReason":
         """Return the reason that RFC 5280 calls so. Raises ValueError."""
         for reason in cls:
             if reason.label == label:

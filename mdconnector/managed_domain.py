@@ -4,8 +4,6 @@ Words are mod_md's: a managed domain has a name (its first DNS name), DNS names,
 windows; the JSON keys of md.json are in mdconnector.store.records.
 """
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
@@ -21,7 +19,7 @@ class SourceLine(NamedTuple):
 
     file: str
     line: int
-    used_at: tuple[SourceLine, ...] = ()
+    used_at: tuple["SourceLine", ...] = ()
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

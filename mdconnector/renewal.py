@@ -5,8 +5,6 @@ speaks. A certificate that cannot be read is due, never "not due". mod_md's rule
 md_reg.c (state_init, md_reg_renew_at); where ours differ, the docstring says so.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta

@@ -4,8 +4,6 @@ Rules: reads only, contacts nobody, takes no lock. What this user may not read, 
 damaged in one domain's folders, is that domain's `trouble`; the others are not touched by it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple

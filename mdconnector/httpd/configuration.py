@@ -5,8 +5,6 @@ outside of the sites. Only a beginning that cannot be read is an error; all else
 and where it concerns one domain, that domain's fault.
 """
 
-from __future__ import annotations
-
 import bisect
 import contextlib
 import gc
@@ -222,8 +220,16 @@ def evaluate_as_httpd(
     )
 
 
+class _Reading(NamedTuple):
+    """What one evaluation gave."""
+
+    evaluation: Evaluation
+    servers: Servers
+    interpretation: Interpretation
+
+
 def _read_for_store(
-    beginning: _Beginning, world: World, reader: _WatchfulReader, store: Path | None
+    beginning: _Beginning, world: World, reader: "_WatchfulReader", store: Path | None
 ) -> tuple[_Reading, Path]:
     expected = (store or beginning.server_root / "md").absolute()
     reading = _read(beginning, world, expected)
@@ -326,14 +332,6 @@ class _WatchfulReader(DiskReader):
     def has_missed_below(self, folder: Path) -> bool:
         """Say whether a path below `folder` was asked for and not there."""
         return any(path.startswith(f"{folder}/") for path in self._missed)
-
-
-class _Reading(NamedTuple):
-    """What one evaluation gave."""
-
-    evaluation: Evaluation
-    servers: Servers
-    interpretation: Interpretation
 
 
 def _read(beginning: _Beginning, world: World, store: Path) -> _Reading:

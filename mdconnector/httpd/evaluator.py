@@ -7,8 +7,6 @@ Reader. An assumption makes text live that this httpd would not read; what is li
 marked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial

@@ -5,8 +5,6 @@ Rules: nothing but `read` touches the disk; RSA keys are loaded without validati
 public halves are compared; what cannot be judged (encrypted or hardware keys) is told, not guessed.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

@@ -4,8 +4,6 @@ Rule: nothing is signalled but a process whose pid file, executable and start ti
 only through a pidfd, so that a pid that has changed hands is never hit.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

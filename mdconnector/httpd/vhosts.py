@@ -5,8 +5,6 @@ what it does not say itself; where its lines stand does not matter. Names are ne
 virtual host without a ServerName on an address of its own has no name here.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Callable, Iterable

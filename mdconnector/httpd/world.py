@@ -1,7 +1,5 @@
 """What an evaluation is told about the world: files, modules, defines, and what to assume. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType

@@ -1,7 +1,5 @@
 """What enroll or renew did. Pure."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """What promote did. Pure."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """What scan found. Pure."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 from mdconnector.managed_domain import Finding, ManagedDomain, Severity, SourceLine, VirtualHost
@@ -18,7 +16,7 @@ class TreeEntry(NamedTuple):
     words: tuple[str, ...]
     at: SourceLine
     is_section: bool
-    children: tuple[TreeEntry, ...]
+    children: tuple["TreeEntry", ...]
 
 
 class Paste(NamedTuple):

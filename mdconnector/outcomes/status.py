@@ -1,7 +1,5 @@
 """How domains stand: what status found. Pure."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -74,7 +72,7 @@ class DomainStatus(NamedTuple):
     failing_since: datetime | None = None
     last_success: datetime | None = None
     """when new certificates last came"""
-    in_full: Particulars | None = None
+    in_full: "Particulars | None" = None
     """where it was asked for by name"""
 
 

@@ -4,14 +4,12 @@ Rule: this memory only saves work and shows history, so a damaged file reads as 
 warning; a store that may not be read is still an error.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Self
 
 from mdconnector.errors import StoreError
 from mdconnector.renewal import Attempt, LastError, RenewalInfo
@@ -25,9 +23,6 @@ from mdconnector.store.notes import (
     write_note,
 )
 from mdconnector.store.tree import Store, folder_name
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -112,18 +107,18 @@ class AttemptRecord(NamedTuple):
     revoked: Mapping[str, datetime] = MappingProxyType({})
     """certificates of the domain that `mdconnector revoke` had revoked, by SHA-256, and when"""
 
-    def with_run(self, run: Run) -> AttemptRecord:
+    def with_run(self, run: Run) -> Self:
         """Return the record with one run more."""
         return self._replace(runs=(run, *self.runs)[:MAX_RUNS])
 
-    def with_served(self, host: str, served: Served) -> AttemptRecord:
+    def with_served(self, host: str, served: Served) -> Self:
         """Return the record with what `host` serves now; the hosts heard of last are kept."""
         hosts = {name: one for name, one in self.served.items() if name != host}
         newest = sorted(hosts.items(), key=lambda one: one[1].last_asked, reverse=True)
         kept = dict(newest[: MAX_HOSTS - 1])
         return self._replace(served=MappingProxyType({**kept, host: served}))
 
-    def with_revoked(self, fingerprints: Iterable[str], at: datetime) -> AttemptRecord:
+    def with_revoked(self, fingerprints: Iterable[str], at: datetime) -> Self:
         """Return the record with certificates more that are revoked; the newest are kept."""
         revoked = {**self.revoked, **dict.fromkeys(fingerprints, at)}
         newest = sorted(revoked.items(), key=lambda one: one[1], reverse=True)[:MAX_REVOKED]

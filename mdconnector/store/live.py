@@ -6,13 +6,11 @@ may come from Apache's user or from a person: a complete set is judged by `verif
 never become one is rubbish with a path, and half a set is mod_md at work.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -32,16 +30,13 @@ from mdconnector.certificates import (
 )
 from mdconnector.errors import CertificateError, StoreError
 from mdconnector.keys import KeySpec, PrivateKey, key_from_pem, random_numbers
+from mdconnector.managed_domain import ManagedDomain
 from mdconnector.renewal import InstalledCertificate, StagedSet, due_reasons, needs_enrolling
-from mdconnector.store.folder import UnsafeEntryError
+from mdconnector.store.folder import Folder, UnsafeEntryError
 from mdconnector.store.pairs import MAX_KEY_BYTES
 from mdconnector.store.pending import Pending
 from mdconnector.store.records import MAX_RECORD_BYTES, RecordError, StagedMd, parse_md, parse_order
 from mdconnector.store.tree import Store, folder_name
-
-if TYPE_CHECKING:
-    from mdconnector.managed_domain import ManagedDomain
-    from mdconnector.store.folder import Folder
 
 MD_FILE = "md.json"
 ORDER_FILE = "order.json"
@@ -74,6 +69,12 @@ class StagedRubbish(NamedTuple):
 
     path: str
     why: str
+
+
+class _Content(NamedTuple):
+    credentials: tuple[Credential, ...]
+    md: StagedMd | None
+    since: datetime
 
 
 Staging = NothingStaged | FoundSet | StagedRubbish
@@ -263,12 +264,6 @@ def staging_changed_at(store: Store, domain_name: str) -> datetime | None:
     # the change of status: unlike the modification time, Apache's user cannot set it at will
     latest = max(status.st_ctime for status in statuses if status is not None)
     return datetime.fromtimestamp(latest, UTC)
-
-
-class _Content(NamedTuple):
-    credentials: tuple[Credential, ...]
-    md: StagedMd | None
-    since: datetime
 
 
 class _staged_folder:  # noqa: N801 - reads as a statement: with _staged_folder(...)

@@ -11,12 +11,10 @@ Rules: each step is durable before the caller tells the CA; nothing here is drop
 is durable in domains/, unless the configuration has changed and a new order begins.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from mdconnector.certificates import MAX_CHAIN_BYTES, Credential, make_credential
 from mdconnector.errors import CertificateError, StoreError
@@ -87,7 +85,7 @@ class Pending:
         self._note = self._kept_note = note
 
     @classmethod
-    def load(cls, store: Store, domain: ManagedDomain) -> Pending:
+    def load(cls, store: Store, domain: ManagedDomain) -> Self:
         """Read what was begun. Where that cannot be told any more, nothing was."""
         folder = store.own(PENDING, folder_name(domain.name))
         if folder is None:

@@ -5,21 +5,16 @@ it is, no newline at the end). What is read may hold unknown keys; a member of t
 error. Nothing here touches a file.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json
+from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from mdconnector.keys import DEFAULT_KEY_SPEC, DEFAULT_RSA_BITS, KeySpec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from mdconnector.managed_domain import ExternalAccount, ManagedDomain
+from mdconnector.managed_domain import ExternalAccount, ManagedDomain
 
 _T = TypeVar("_T")
 

@@ -8,7 +8,6 @@ stored as it is, because another key would need another binding.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -46,8 +45,7 @@ from mdconnector.store import accounts as account_files
 from mdconnector.store import directories, key_changes
 from mdconnector.store.records import StoredAccount
 from mdconnector.store.tree import Store
-
-logger = logging.getLogger(__name__)
+from mdconnector.warning import warn
 
 Clock = Callable[[], datetime]
 
@@ -94,7 +92,7 @@ class Sessions:
         try:
             directories.save_directory(store, url, offered, self.clock())
         except StoreError as error:
-            logger.warning("what %s offers is not remembered: %s", session.host, error)
+            warn(f"what {session.host} offers is not remembered: {error}")
 
     def _remembered(self, ca_url: str) -> Directory | None:
         if self._store is None:
@@ -172,7 +170,7 @@ class Accounts:
         try:
             directories.save_hold(self._store, ca_url, _kid(domain), hold)
         except StoreError as unnoted:
-            logger.warning("that the CA asked to wait is not remembered: %s", unnoted)
+            warn(f"that the CA asked to wait is not remembered: {unnoted}")
 
     def remarks_on(self, domain: ManagedDomain, ca_url: str) -> tuple[str, ...]:
         """Return what went wrong with the account without stopping anything."""

@@ -644,13 +644,8 @@ def _require_selection(command: str, names: tuple[str, ...], everything: bool) -
 
 def _loader(options: dict[str, Any]) -> Callable[[], Configuration]:
     """Return what reads the configuration, and under -v says what was assumed for it."""
-    import logging
-
     from mdconnector.commands.loading import load as load_places
 
-    logging.basicConfig(
-        format="mdconnector: %(levelname)s: %(message)s", stream=output.CurrentStderr()
-    )
     say = output.sayer(options)
 
     def load() -> Configuration:

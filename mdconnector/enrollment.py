@@ -8,7 +8,6 @@ it waits for; waiting is the caller's.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -70,8 +69,7 @@ from mdconnector.store.live import order_of_mod_md
 from mdconnector.store.pending import OrderNote, Pending, open_order_urls
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
-
-logger = logging.getLogger(__name__)
+from mdconnector.warning import warn
 
 # No request is waited for longer, and Sectigo finalizes for 45 s and more.
 LONGEST_FINALIZE = timedelta(seconds=REQUEST_DEADLINE_SECONDS)
@@ -237,12 +235,9 @@ class Enrollment:
         """Say which orders are forgotten because it is another CA's turn now."""
         for note in self._pending.open_orders():
             if note.ca_url != self.ca_url and note.url is not None:
-                logger.warning(
-                    "%s: its order at %s is given up for one at %s; a certificate that still comes "
-                    "of it is not used",
-                    self.domain.name,
-                    printable(note.url, 200),
-                    self.ca_url,
+                warn(
+                    f"{self.domain.name}: its order at {printable(note.url, 200)} is given up for "
+                    f"one at {self.ca_url}; a certificate that still comes of it is not used"
                 )
 
     def _is_worth_staging(self) -> bool:

@@ -190,18 +190,6 @@ def confirm(
     raise UsageError("nothing was done, because nobody agreed to it")
 
 
-class CurrentStderr:
-    """Standard error as it is when something is written: a board above puts itself in between."""
-
-    def write(self, text: str) -> int:
-        """Write text."""
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        """Flush."""
-        sys.stderr.flush()
-
-
 def write(stream: TextIO, text: str) -> None:
     """Write at once what is to be read at once; what the encoding lacks is written as an escape."""
     encoding = stream.encoding or "utf-8"

@@ -7,7 +7,6 @@ in force.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +23,7 @@ from mdconnector.stock import Stock, judge, questions
 from mdconnector.store.attempts import save_attempt
 from mdconnector.store.live import issuing_ca
 from mdconnector.store.tree import Store
-
-logger = logging.getLogger(__name__)
+from mdconnector.warning import warn
 
 
 def ask_when_to_renew(
@@ -66,7 +64,7 @@ class _Interview:
         try:
             save_attempt(self._store, stock.domain.name, record)
         except MdConnectorError as error:
-            logger.warning("%s: when to renew it could not be noted: %s", stock.domain.name, error)
+            warn(f"{stock.domain.name}: when to renew it could not be noted: {error}")
             return stock
         return judge(stock._replace(record=record))
 
@@ -84,7 +82,6 @@ class _Interview:
                 window, explanation = suggestion.window, suggestion.explanation
                 pause = suggestion.pause
         except MdConnectorError as error:
-            logger.info("%s: the CA was asked in vain when to renew: %s", domain.name, error)
             if isinstance(error, CaUnreachableError):
                 self._silent.add(url)
             if isinstance(error, CaError) and error.retry_after_seconds is not None:

@@ -180,6 +180,7 @@ def test_what_other_commands_tell_is_not_loaded(
     done = run_and_tell_modules(command, "--sites", sites)
     ours = {one.removeprefix("mdconnector.") for one in done.stderr.split()}
     assert {one for one in ours if one.startswith("outcomes.") or one.endswith("_text")} == needed
+    assert "logging" not in ours, "it takes long to load, and there is nothing to warn of"
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])

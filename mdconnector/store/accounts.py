@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from typing import TYPE_CHECKING
 
@@ -30,14 +29,13 @@ from mdconnector.store.records import (
     render_account,
 )
 from mdconnector.store.tree import FILE_MODES, Store
+from mdconnector.warning import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mdconnector.keys import PrivateKey
     from mdconnector.managed_domain import ExternalAccount
-
-logger = logging.getLogger(__name__)
 
 GROUP = "accounts"
 ACCOUNT_FILE = "account.json"
@@ -78,7 +76,7 @@ def find_accounts(
         first = damaged[0]
         raise UnsafeStoreError(first.message, path=first.path, hint=first.hint) from first
     for error in damaged:
-        logger.warning("%s; it is passed over", error)
+        warn(f"{error}; it is passed over")
     return usable
 
 
@@ -157,7 +155,7 @@ def merge_staged_account(store: Store, folder: Folder) -> StoredAccount | None:
     try:
         found = _read_account(store, folder, "", owners=store.owners.staging)
     except (UnsafeEntryError, RecordError, CertificateError) as error:
-        logger.warning("%s: the account in it cannot be used: %s", folder.path, error)
+        warn(f"{folder.path}: the account in it cannot be used: {error}")
         return None
     if found is None or _host_of(found[0].ca_url) is None:
         return None
@@ -166,7 +164,7 @@ def merge_staged_account(store: Store, folder: Folder) -> StoredAccount | None:
     if known is not None and _has_key(store, known):
         return known
     if len(account_ids(store)) >= MAX_MERGED:
-        logger.warning("%s: the account in it is not kept: there are too many", folder.path)
+        warn(f"{folder.path}: the account in it is not kept: there are too many")
         return None
     return save_account(store, account, key)
 
@@ -268,8 +266,7 @@ def _staged_by_name(store: Store) -> Iterator[tuple[str, AccountWithKey]]:
                     continue
                 with folder:
                     found = _read_account(store, folder, "", owners=store.owners.staging)
-            except (UnsafeEntryError, RecordError, CertificateError) as error:
-                logger.info("%s: no account is taken from it: %s", name, error)
+            except (UnsafeEntryError, RecordError, CertificateError):
                 continue
             if found is not None:
                 yield name, found

@@ -5,7 +5,6 @@ warning; a store that may not be read is still an error.
 """
 
 import hashlib
-import logging
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -23,8 +22,7 @@ from mdconnector.store.notes import (
     write_note,
 )
 from mdconnector.store.tree import Store, folder_name
-
-logger = logging.getLogger(__name__)
+from mdconnector.warning import warn
 
 ATTEMPTS = "attempts"
 MAX_RUNS = 20
@@ -151,13 +149,13 @@ def _load(store: Store, name: str, *, is_lenient: bool) -> AttemptRecord:
             fields = read_note(folder, _file_name(name))
             return AttemptRecord() if fields is None else _parse(fields)
         except ValueError as error:
-            _warn(name, damaged(folder, _file_name(name), error))
+            _lose(name, damaged(folder, _file_name(name), error))
         except (DamagedNoteError, UnsafeEntryError) as error:
-            _warn(name, error)
+            _lose(name, error)
         except StoreError as error:
             if not is_lenient or error.unreadable or isinstance(error, ExhaustedError):
                 raise
-            _warn(name, error)
+            _lose(name, error)
     return AttemptRecord()
 
 
@@ -167,8 +165,8 @@ def save_attempt(store: Store, name: str, record: AttemptRecord) -> None:
         write_note(folder, _file_name(name), {"name": name, **_render(record)})
 
 
-def _warn(name: str, error: StoreError) -> None:
-    logger.warning("%s: %s; what was remembered is lost", name, error)
+def _lose(name: str, error: StoreError) -> None:
+    warn(f"{name}: {error}; what was remembered is lost")
 
 
 def _file_name(name: str) -> str:

@@ -6,7 +6,6 @@ one that cannot be written is a warning: what is told twice is better than what 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,8 +15,7 @@ from mdconnector.errors import StoreError
 from mdconnector.store.attempts import Told
 from mdconnector.store.notes import Fields, damaged, read_note, time_text, write_note
 from mdconnector.store.tree import Store
-
-logger = logging.getLogger(__name__)
+from mdconnector.warning import warn
 
 TOLD = "told.json"
 TELL_AGAIN_AFTER = timedelta(hours=24)
@@ -46,9 +44,9 @@ class Tellings:
                 fields = read_note(folder, TOLD)
                 return cls(store, {} if fields is None else _parse(fields))
             except ValueError as error:
-                logger.warning("%s", damaged(folder, TOLD, error))
+                warn(str(damaged(folder, TOLD, error)))
             except StoreError as error:
-                logger.warning("%s", error)
+                warn(str(error))
         return cls(store, {})
 
     def is_news(self, about: About, subject: str, key: str, now: datetime) -> bool:
@@ -85,7 +83,7 @@ class Tellings:
             with self._store.make_own() as folder:
                 write_note(folder, TOLD, members)
         except StoreError as error:
-            logger.warning("%s; what is told now will be told again", error)
+            warn(f"{error}; what is told now will be told again")
 
 
 def _parse(fields: Fields) -> dict[About, dict[str, Told]]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mdconnector.output import CurrentStderr
 from mdconnector.steps import Phase, Step
 from mdconnector.terminal.progress import SHOWN_ROWS, Board, draw
+from mdconnector.warning import warn
 from tests.e2e.plain_sites import PlainSites, settings_for, ssl_site
 from tests.e2e.pseudo_terminal import (
     ENOUGH_SECONDS,
@@ -90,15 +90,18 @@ def test_a_board_takes_itself_away_and_never_hides_the_cursor_for_longer_than_a_
     assert re.search(r"(\x1b\[1A\x1b\[2K)+$", file.getvalue())
 
 
-def test_what_is_logged_goes_above_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_goes_above_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr("sys.stderr", screen)
-    handler = logging.StreamHandler(CurrentStderr())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     board = Board(color=False, console=Console(file=screen, force_terminal=True, width=60))
     board.show(step("a.example", Phase.AT_WORK))
-    handler.handle(logging.makeLogRecord({"msg": "what was remembered is lost"}))
+    warn("what was remembered is lost")
     board.close()
-    assert left_on_screen(screen.getvalue()).strip() == "what was remembered is lost"
+    assert (
+        left_on_screen(screen.getvalue()).strip()
+        == "mdconnector: WARNING: what was remembered is lost"
+    )
     assert "0 of 1 done" in screen.getvalue().partition("lost")[2], "it is drawn anew below"
 
 

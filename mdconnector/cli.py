@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -33,41 +33,43 @@ if TYPE_CHECKING:
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _Function = Callable[..., Any]
+_Command = TypeVar("_Command", bound=click.Command)
 _PATH = click.Path(readable=False, path_type=Path)
 """whether it may be read is told by whoever reads it, with the exit code that belongs to it"""
 
+# made once for all commands, as making options is what takes longest here
 _GLOBAL_OPTIONS = (
-    click.option(
-        "--config",
+    click.Option(
+        ["--config"],
         metavar="FILE",
         type=_PATH,
         envvar="MDCONNECTOR_CONFIG",
         help="Apache's main configuration file.",
     ),
-    click.option(
-        "--sites",
+    click.Option(
+        ["--sites"],
         metavar="DIR",
         type=_PATH,
         envvar="MDCONNECTOR_SITES",
         help="Read only the *.conf files of this folder.",
     ),
-    click.option(
-        "--store",
+    click.Option(
+        ["--store"],
         metavar="DIR",
         type=_PATH,
         envvar="MDCONNECTOR_STORE",
         help="mod_md's store, instead of what MDStoreDir says.",
     ),
-    click.option(
-        "--httpd",
+    click.Option(
+        ["--httpd"],
         metavar="FILE",
         type=_PATH,
         envvar="MDCONNECTOR_HTTPD",
         help="Apache's executable.",
     ),
-    click.option("-q", "--quiet", is_flag=True, help="Say only what changed or failed."),
-    click.option("-v", "--verbose", is_flag=True, help="Say also what was assumed and done."),
-    click.option("--no-color", is_flag=True, help="No colour on a terminal (or set NO_COLOR)."),
+    click.Option(["-q", "--quiet"], is_flag=True, help="Say only what changed or failed."),
+    click.Option(["-v", "--verbose"], is_flag=True, help="Say also what was assumed and done."),
+    click.Option(["--no-color"], is_flag=True, help="No colour on a terminal (or set NO_COLOR)."),
 )
 
 
@@ -163,8 +165,9 @@ def _with_options(*options: Callable[[_Function], _Function]) -> Callable[[_Func
     return decorate
 
 
-def _takes_global_options(command: _Function) -> _Function:
+def _takes_global_options(command: _Command) -> _Command:
     """Accept the global options before and after the subcommand; what stands after it wins."""
+    callback: Any = command.callback
 
     @click.pass_context
     def merged(context: click.Context, /, **arguments: Any) -> Any:
@@ -174,13 +177,14 @@ def _takes_global_options(command: _Function) -> _Function:
             given_here = source is click.core.ParameterSource.COMMANDLINE
             if not given_here and value is not None and value is not False:
                 arguments[name] = value
-        return command(**arguments)
+        return callback(**arguments)
 
-    return _with_options(*_GLOBAL_OPTIONS)(update_wrapper(merged, command))
+    command.callback = update_wrapper(merged, callback)
+    command.params += _GLOBAL_OPTIONS
+    return command
 
 
-@click.group(context_settings=HELP)
-@_with_options(*_GLOBAL_OPTIONS)
+@click.group(context_settings=HELP, params=[*_GLOBAL_OPTIONS])
 @click.version_option(__version__, prog_name="mdconnector")
 @click.pass_context
 def program(context: click.Context, /, **options: Any) -> None:
@@ -198,6 +202,7 @@ def program(context: click.Context, /, **options: Any) -> None:
     context.obj = options
 
 
+@_takes_global_options
 @program.command(
     context_settings=HELP,
     short_help="What Apache's configuration declares, and what is wrong with it.",
@@ -208,7 +213,6 @@ def program(context: click.Context, /, **options: Any) -> None:
 )
 @click.option("--verify", "verifies", is_flag=True, help="Have Apache itself read it, and compare.")
 @_JSON
-@_takes_global_options
 def scan(names: tuple[str, ...], *, shows_tree: bool, verifies: bool, **options: Any) -> None:
     """Show the managed domains that Apache's configuration declares, and what is wrong with them.
 
@@ -231,12 +235,12 @@ def scan(names: tuple[str, ...], *, shows_tree: bool, verifies: bool, **options:
     output.finish(result, options, as_json=options["as_json"])
 
 
+@_takes_global_options
 @program.command(
     context_settings=HELP,
     short_help="Certificates for domains that have none yet; they are staged.",
 )
 @_with_options(*_ENROLLING_OPTIONS)
-@_takes_global_options
 def enroll(**arguments: Any) -> None:
     """Obtain certificates for managed domains that have none which serves their configuration.
 
@@ -251,6 +255,7 @@ def enroll(**arguments: Any) -> None:
     _order_certificates("enroll", **arguments)
 
 
+@_takes_global_options
 @program.command(
     context_settings=HELP, short_help="All that enroll does, and every renewal that is due."
 )
@@ -262,7 +267,6 @@ def enroll(**arguments: Any) -> None:
     default=0,
     help="Wait first: a part of SECONDS that is always the same on this machine.",
 )
-@_takes_global_options
 def renew(splay: float, **arguments: Any) -> None:
     """Do all that enroll does, and renew every certificate whose renewal is due.
 
@@ -308,6 +312,7 @@ def _order_certificates(command: Command, *, splay: float = 0, **arguments: Any)
     output.finish(result, arguments, as_json=arguments["as_json"])
 
 
+@_takes_global_options
 @program.command(context_settings=HELP, short_help="Make what is staged live, and reload Apache.")
 @_NAMES
 @_ALL
@@ -320,7 +325,6 @@ def _order_certificates(command: Command, *, splay: float = 0, **arguments: Any)
 @click.option("--force", is_flag=True, help="Promote also what Apache refused before.")
 @_LOCK_WAIT
 @_JSON
-@_takes_global_options
 def promote(**arguments: Any) -> None:
     """Verify the staged certificates, make them the live ones, and reload Apache if asked to.
 
@@ -352,6 +356,7 @@ def promote(**arguments: Any) -> None:
     output.finish(result, arguments, as_json=arguments["as_json"])
 
 
+@_takes_global_options
 @program.command(
     context_settings=HELP, short_help="Every managed domain's certificates, most urgent first."
 )
@@ -364,7 +369,6 @@ def promote(**arguments: Any) -> None:
 )
 @click.option("--output", metavar="FILE", type=_PATH, help="Put that page into FILE, in one step.")
 @_JSON
-@_takes_global_options
 def status(names: tuple[str, ...], **options: Any) -> None:
     """Show every managed domain's certificates, most urgent first.
 
@@ -389,6 +393,7 @@ def status(names: tuple[str, ...], **options: Any) -> None:
     output.finish_status(show_status(configuration, names, _now()), options)
 
 
+@_takes_global_options
 @program.command(context_settings=HELP)
 @click.argument("name", metavar="NAME", shell_complete=_complete_name)
 @click.option(
@@ -408,7 +413,6 @@ def status(names: tuple[str, ...], **options: Any) -> None:
 @_YES
 @_LOCK_WAIT
 @_JSON
-@_takes_global_options
 def revoke(name: str, **arguments: Any) -> None:
     """Have the CA revoke the live certificates of a managed domain, or older ones.
 
@@ -453,9 +457,9 @@ _ID = click.argument("account_id", metavar="ID", shell_complete=_complete_accoun
 _IDS = click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=_complete_account)
 
 
+@_takes_global_options
 @program.group(context_settings=HELP, invoke_without_command=True)
 @_JSON
-@_takes_global_options
 def account(**options: Any) -> None:
     """Show the ACME accounts in the store, change their keys, end them, take over others.
 
@@ -474,9 +478,9 @@ def account(**options: Any) -> None:
     _list_accounts(options)
 
 
+@_takes_global_options
 @account.command("list", context_settings=HELP)
 @_JSON
-@_takes_global_options
 def account_list(**options: Any) -> None:
     """Show every account that is stored, its CA, and the managed domains that use it.
 
@@ -496,10 +500,10 @@ def _list_accounts(options: dict[str, Any]) -> NoReturn:
     _finish_account(list_accounts(_loader(options)(), _now), options)
 
 
+@_takes_global_options
 @account.command("show", context_settings=HELP)
 @_IDS
 @_JSON
-@_takes_global_options
 def account_show(ids: tuple[str, ...], **options: Any) -> None:
     """Ask the CA of each account how it stands. Changes nothing, here or there.
 
@@ -513,11 +517,11 @@ def account_show(ids: tuple[str, ...], **options: Any) -> None:
     _finish_account(show_accounts(_loader(options)(), ids, _now), options)
 
 
+@_takes_global_options
 @account.command("rollover", context_settings=HELP)
 @_ID
 @_LOCK_WAIT
 @_JSON
-@_takes_global_options
 def account_rollover(account_id: str, **options: Any) -> None:
     """Give an account a new key. Its certificates and its binding stay as they are.
 
@@ -532,12 +536,12 @@ def account_rollover(account_id: str, **options: Any) -> None:
     _finish_account(run, options)
 
 
+@_takes_global_options
 @account.command("deactivate", context_settings=HELP)
 @_ID
 @_YES
 @_LOCK_WAIT
 @_JSON
-@_takes_global_options
 def account_deactivate(account_id: str, **options: Any) -> None:
     """End an account for ever. Certificates that it has ordered stay valid.
 
@@ -568,12 +572,12 @@ def account_deactivate(account_id: str, **options: Any) -> None:
     _finish_account(run, options)
 
 
+@_takes_global_options
 @account.command("recover", context_settings=HELP)
 @_IDS
 @_FOR
 @_LOCK_WAIT
 @_JSON
-@_takes_global_options
 def account_recover(ids: tuple[str, ...], **options: Any) -> None:
     """Ask the CAs for the accounts of keys whose account.json was lost; register nothing.
 
@@ -590,6 +594,7 @@ def account_recover(ids: tuple[str, ...], **options: Any) -> None:
     _finish_account(run, options)
 
 
+@_takes_global_options
 @account.command("import", context_settings=HELP)
 @click.argument("path", metavar="PATH", type=_PATH)
 @_FOR
@@ -601,7 +606,6 @@ def account_recover(ids: tuple[str, ...], **options: Any) -> None:
 )
 @_LOCK_WAIT
 @_JSON
-@_takes_global_options
 def account_import(path: Path, **options: Any) -> None:
     """Take over an account of mod_md, certbot, lego or acme.sh, so that no new binding is needed.
 

@@ -53,7 +53,7 @@ class Finding(NamedTuple):
     domain: str | None = None
 
 
-_DURATION = re.compile(r"([+-]?\d+)\s*([a-z]*)", re.IGNORECASE)
+_DURATION = re.compile(r"([+-]?\d+)\s*([A-Za-z]*)")
 _UNITS = {
     "d": timedelta(days=1),
     "h": timedelta(hours=1),

@@ -28,7 +28,7 @@ _KEY_LABELS = frozenset(
     {"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY"}
 )
 _BEGIN = re.compile(rb"(?:^|\A\xef\xbb\xbf)-----BEGIN ([A-Z0-9 ]+)-----[ \t\r]*$", re.MULTILINE)
-_ENGINE_ID = re.compile(r"[a-z0-9]+:[^/].*", re.IGNORECASE)
+_ENGINE_ID = re.compile(r"[A-Za-z0-9]+:[^/].*")
 _SMALL_GARBAGE_BYTES = 1024
 _MIN_RSA_BITS = 2048
 _KEPT_FILES = 64

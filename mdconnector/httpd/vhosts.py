@@ -208,7 +208,7 @@ class _Reading:
         protocol = named[0].lower() if named else "https" if address.port == 443 else "http"
         self.listens.append(Listen(address, protocol, directive.at))
 
-    def _read_own(self, own: _OwnLines, directive: Directive, read: _ReadOwn) -> None:
+    def _read_own(self, own: _OwnLines, directive: Directive, read: "_ReadOwn") -> None:
         words = directive.words
         if directive.key in _ONE_WORD and (len(words) != 1 or not words[0]):
             self._error(

@@ -19,8 +19,8 @@ from mdconnector.renewal import LastError
 from mdconnector.stock import WAS_REVOKED, Stock, describe_keys, local_time
 from mdconnector.store import promotion
 from mdconnector.store.accounts import merge_staged_account
-from mdconnector.store.live import read_staged_credentials
 from mdconnector.store.pending import Pending
+from mdconnector.store.staged import read_staged_credentials
 from mdconnector.store.tree import Store
 
 

@@ -146,6 +146,22 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
         raise CertificateError("the certificate cannot be read: it is malformed") from error
 
 
+class InstalledCertificate(NamedTuple):
+    """What lies on disk for one key spec: facts, a fault that spoils it, or neither (missing)."""
+
+    spec: KeySpec
+    facts: CertificateFacts | None = None
+    fault: str | None = None
+    suggested: datetime | None = None
+    """when to renew it by the CA's word (ARI), chosen once"""
+    must_staple_is_settled: bool = False
+    """it was ordered for this very configuration, and the CA made it otherwise"""
+    window_is_settled: bool = False
+    """MDRenewWindow was open already when the last set came, so the default is taken for it"""
+    revoked_at: datetime | None = None
+    """when `mdconnector revoke` had it revoked"""
+
+
 def fits(key: PrivateKey, facts: CertificateFacts) -> bool:
     """Say whether a private key belongs to a certificate."""
     return public_bytes(key) == facts.public_key

@@ -65,8 +65,8 @@ from mdconnector.managed_domain import ManagedDomain
 from mdconnector.notifications import Notifier
 from mdconnector.printable import printable
 from mdconnector.steps import Step, Steps, unheard
-from mdconnector.store.live import order_of_mod_md
 from mdconnector.store.pending import OrderNote, Pending, open_order_urls
+from mdconnector.store.staged import order_of_mod_md
 from mdconnector.store.staging import stage
 from mdconnector.store.tree import Store
 from mdconnector.warning import warn

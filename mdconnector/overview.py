@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from mdconnector.certificates import CertificateFacts
+from mdconnector.certificates import CertificateFacts, InstalledCertificate
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.outcomes.order import Ordered
 from mdconnector.outcomes.status import (
@@ -21,7 +21,6 @@ from mdconnector.outcomes.status import (
 from mdconnector.printable import printable
 from mdconnector.renewal import (
     BackingOff,
-    InstalledCertificate,
     LastError,
     State,
     renewal_time,

@@ -11,9 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from mdconnector.certificates import CLOCK_SLACK, CertificateFacts
+from mdconnector.certificates import CLOCK_SLACK, CertificateFacts, InstalledCertificate
 from mdconnector.errors import ErrorClass
-from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import DEFAULT_RENEW_WINDOW, ManagedDomain
 
 MAX_DELAY = timedelta(hours=20)
@@ -41,22 +40,6 @@ class Reason(StrEnum):
     ARI = "ari"
     REVOKED = "revoked"
     FORCED = "forced"
-
-
-class InstalledCertificate(NamedTuple):
-    """What lies on disk for one key spec: facts, a fault that spoils it, or neither (missing)."""
-
-    spec: KeySpec
-    facts: CertificateFacts | None = None
-    fault: str | None = None
-    suggested: datetime | None = None
-    """when to renew it by the CA's word (ARI), chosen once"""
-    must_staple_is_settled: bool = False
-    """it was ordered for this very configuration, and the CA made it otherwise"""
-    window_is_settled: bool = False
-    """MDRenewWindow was open already when the last set came, so the default is taken for it"""
-    revoked_at: datetime | None = None
-    """when `mdconnector revoke` had it revoked"""
 
 
 class StagedSet(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from mdconnector.certificates import CertificateFacts
+from mdconnector.certificates import CertificateFacts, InstalledCertificate
 from mdconnector.errors import StoreError
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.renewal import (
@@ -16,7 +16,6 @@ from mdconnector.renewal import (
     Current,
     Decision,
     Due,
-    InstalledCertificate,
     assess,
     ca_for,
     digest_of,
@@ -26,8 +25,8 @@ from mdconnector.renewal import (
 )
 from mdconnector.store.attempts import AttemptRecord, load_attempt
 from mdconnector.store.directories import load_hold
-from mdconnector.store.live import FoundSet, StagedRubbish, read_sets
 from mdconnector.store.pending import Pending
+from mdconnector.store.staged import FoundSet, StagedRubbish, read_sets
 from mdconnector.store.tree import Store
 
 WAS_REVOKED = "it was revoked by 'mdconnector revoke'"

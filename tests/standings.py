@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mdconnector.certificates import CertificateFacts
+from mdconnector.certificates import CertificateFacts, InstalledCertificate
 from mdconnector.keys import KeySpec
 from mdconnector.outcomes.status import (
     DomainStatus,
@@ -24,7 +24,7 @@ from mdconnector.particulars import (
     PastRun,
     Shown,
 )
-from mdconnector.renewal import InstalledCertificate, LastError, State
+from mdconnector.renewal import LastError, State
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 RSA = KeySpec("RSA", bits=2048)

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from mdconnector.certificates import InstalledCertificate
 from mdconnector.check import (
     SHOWN_DOMAINS,
     Level,
@@ -17,7 +18,7 @@ from mdconnector.check import (
     worst,
 )
 from mdconnector.outcomes.status import DomainStatus, PendingSummary, ServedSummary, StatusResult
-from mdconnector.renewal import InstalledCertificate, State
+from mdconnector.renewal import State
 from tests.standings import ALL, EC, FAILING, NOW, REFUSED, RSA, STAGED, UNREADABLE, standing
 
 pytestmark = pytest.mark.usefixtures("utc")

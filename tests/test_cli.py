@@ -183,6 +183,12 @@ def test_what_other_commands_tell_is_not_loaded(
     assert "logging" not in ours, "it takes long to load, and there is nothing to warn of"
 
 
+def test_scan_does_not_load_what_decides_about_renewal(sites: Path) -> None:
+    loaded = set(run_and_tell_modules("scan", "--sites", sites).stderr.split())
+    assert "mdconnector.store.live" in loaded
+    assert not {"mdconnector.renewal", "mdconnector.store.staged"} & loaded
+
+
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_names_every_subcommand_and_the_exit_codes(flag: str) -> None:
     done = run(flag)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mdconnector.certificates import CertificateFacts
+from mdconnector.certificates import CertificateFacts, InstalledCertificate
 from mdconnector.errors import StoreError
 from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import (
@@ -28,18 +28,10 @@ from mdconnector.planning import (
     planned,
     sort_jobs,
 )
-from mdconnector.renewal import (
-    Attempt,
-    InstalledCertificate,
-    LastError,
-    Reason,
-    StagedSet,
-    assess,
-    digest_of,
-)
+from mdconnector.renewal import Attempt, LastError, Reason, StagedSet, assess, digest_of
 from mdconnector.stock import Stock
 from mdconnector.store.attempts import AttemptRecord, Told
-from mdconnector.store.live import FoundSet
+from mdconnector.store.staged import FoundSet
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

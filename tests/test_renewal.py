@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mdconnector.certificates import CertificateFacts
+from mdconnector.certificates import CertificateFacts, InstalledCertificate
 from mdconnector.errors import ErrorClass
 from mdconnector.keys import KeySpec
 from mdconnector.managed_domain import (
@@ -27,7 +27,6 @@ from mdconnector.renewal import (
     BackingOff,
     Current,
     Due,
-    InstalledCertificate,
     LastError,
     Reason,
     Staged,

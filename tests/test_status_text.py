@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mdconnector.certificates import CertificateFacts
+from mdconnector.certificates import CertificateFacts, InstalledCertificate
 from mdconnector.outcomes.status import DomainStatus, StagedSummary, StatusResult
 from mdconnector.particulars import (
     AccountInUse,
@@ -19,7 +19,7 @@ from mdconnector.particulars import (
     PastRun,
     Shown,
 )
-from mdconnector.renewal import InstalledCertificate, LastError, State
+from mdconnector.renewal import LastError, State
 from mdconnector.status_text import (
     SHOWN_RUNS,
     days_left,

@@ -28,8 +28,8 @@ from mdconnector.planning import (
 from mdconnector.renewal import is_expiring
 from mdconnector.stock import Stock, questions, take_stock
 from mdconnector.store.directories import is_known_to_offer
-from mdconnector.store.live import staging_changed_at
 from mdconnector.store.lock import run_lock
+from mdconnector.store.staged import staging_changed_at
 from mdconnector.store.staging import STAGING, set_aside
 from mdconnector.store.tree import Store
 from mdconnector.telling import tell_of_order, untold

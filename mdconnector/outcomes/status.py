@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from mdconnector.certificates import CertificateFacts
+from mdconnector.certificates import CertificateFacts, InstalledCertificate
 from mdconnector.outcomes import EXIT_DONE
-from mdconnector.renewal import InstalledCertificate, LastError, State
+from mdconnector.renewal import LastError, State
 
 if TYPE_CHECKING:
     from mdconnector.particulars import Particulars

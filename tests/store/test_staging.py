@@ -15,8 +15,8 @@ import pytest
 from mdconnector.errors import StoreError
 from mdconnector.keys import generate_account_key, key_from_pem, key_to_pem, public_bytes
 from mdconnector.store import folder as folders
-from mdconnector.store.live import FoundSet, read_sets
 from mdconnector.store.records import StoredAccount, render_account
+from mdconnector.store.staged import FoundSet, read_sets
 from mdconnector.store.staging import clear_staged, recover_staging, set_aside, stage
 from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC

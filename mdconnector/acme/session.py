@@ -34,7 +34,7 @@ from mdconnector.acme.answers import (
 )
 from mdconnector.acme.jws import sign_request
 from mdconnector.acme.origins import Origin, directory_origin, may_follow, origin_of, parsed_url
-from mdconnector.acme.transport import limit_request, make_transport
+from mdconnector.acme.transport import limit_request, make_punctual, make_transport
 from mdconnector.errors import (
     CaError,
     CaProblemError,
@@ -395,7 +395,7 @@ class Session:
                 parsed_url(url),
                 content=body,
                 headers=_HEADERS | content_type,
-                extensions={"timeout": self._timeouts},
+                extensions={"timeout": self._timeouts, "trace": make_punctual},
             )
             answer = self._transport.handle_request(request)
             answer.request = request

@@ -7,9 +7,12 @@ are not used. No socket waits longer than the request that its thread is at may 
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import httpx
 
@@ -77,14 +80,39 @@ def _proxy(url: str | None, ca_certificates: str | None) -> httpx.Proxy | None:
     return httpx.Proxy(parsed, ssl_context=trust)
 
 
-class _PunctualSocket(ssl.SSLSocket):
-    """A TLS socket whose time-outs end with the request: httpx bounds reads, not their sum."""
+def make_punctual(event: str, info: Mapping[str, Any]) -> None:
+    """Bound a connection from its first byte on; for the extension `trace` of a request.
+
+    A proxy's answer to CONNECT comes before there is any TLS.
+    """
+    if event == "connection.connect_tcp.complete":
+        connected = info["return_value"].get_extra_info("socket")
+        if type(connected) is socket.socket:
+            # httpx makes it, and lets nobody else do so
+            connected.__class__ = _PunctualTcpSocket
+
+
+def _bounded(wanted: float | None) -> float | None:
+    """Return a time-out that ends with the request: httpx bounds reads, not their sum."""
+    ends_at: float = getattr(_this_request, "ends_at", math.inf)
+    left = ends_at - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the request took too long")
+    bounded = min(left, math.inf if wanted is None else wanted)
+    return None if math.isinf(bounded) else bounded
+
+
+class _PunctualTcpSocket(socket.socket):
+    """A TCP socket whose time-outs end with the request."""
+
+    __slots__ = ()
 
     def settimeout(self, value: float | None) -> None:
-        ends_at: float = getattr(_this_request, "ends_at", math.inf)
-        left = ends_at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the request took too long")
-        wanted = math.inf if value is None else value
-        bounded = min(left, wanted)
-        super().settimeout(None if math.isinf(bounded) else bounded)
+        super().settimeout(_bounded(value))
+
+
+class _PunctualSocket(ssl.SSLSocket):
+    """A TLS socket whose time-outs end with the request."""
+
+    def settimeout(self, value: float | None) -> None:
+        super().settimeout(_bounded(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import select
 import socket
 import ssl
 import subprocess
@@ -26,7 +27,7 @@ from mdconnector.acme import session as session_module
 from mdconnector.acme.advice import Purpose
 from mdconnector.acme.answers import Directory, parse_directory, parse_retry_after
 from mdconnector.acme.session import CaUntrustedError, Session
-from mdconnector.acme.transport import _PunctualSocket, limit_request
+from mdconnector.acme.transport import _PunctualSocket, limit_request, make_punctual
 from mdconnector.errors import (
     CaProblemError,
     CaProtocolError,
@@ -727,6 +728,35 @@ def test_headers_that_drip_meet_the_deadline_of_the_request(
             session.directory()
 
 
+def test_answer_to_connect_that_drips_meets_the_deadline_of_the_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_module, "REQUEST_DEADLINE_SECONDS", 0.5)
+    monkeypatch.setattr(session_module, "MAX_TRIES", 1)
+    listener = socket.create_server(("127.0.0.1", 0))
+    heard_the_end: list[bool] = []
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            for _ in range(200):
+                if select.select([connection], [], [], 0.05)[0]:
+                    heard_the_end.append(True)
+                    return
+                connection.sendall(b"X: y\r\n")
+
+    proxy = threading.Thread(target=drip)
+    proxy.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with listener, Session("https://ca.example/directory", proxy_url=url) as session:
+        with pytest.raises(CaUnreachableError, match="took too long"):
+            session.directory()
+        proxy.join()
+    assert heard_the_end, "the connection was ended while it dripped"
+
+
 def test_closed_port_is_a_connection_that_was_never_made(unused_port: int) -> None:
     session = Session(f"https://localhost:{unused_port}/directory", sleep=lambda _: None)
     with pytest.raises(CaUnreachableError, match="refused") as caught, session:
@@ -945,3 +975,13 @@ def test_socket_whose_request_has_no_time_left_waits_no_more() -> None:
             wrapped.settimeout(5)
     finally:
         limit_request(math.inf)
+
+
+def test_connection_that_is_no_plain_socket_is_left_as_it_is() -> None:
+    class Stream:
+        def get_extra_info(self, _: str) -> object:
+            return self
+
+    stream = Stream()
+    make_punctual("connection.connect_tcp.complete", {"return_value": stream})
+    assert type(stream) is Stream

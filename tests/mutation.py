@@ -356,6 +356,15 @@ def mirror_of(module: str) -> Path:
     return Path("tests", *folders, f"test_{name}.py")
 
 
+def files_of_tests(modules: Iterable[str]) -> list[Path]:
+    """Return the files of tests for some modules: those of the full run, which run one another's.
+
+    Else a module that was asked for alone would be tried by fewer tests.
+    """
+    mirrors = map(mirror_of, dict.fromkeys((*modules, *pure_modules())))
+    return [one for one in mirrors if (CLONE / one).exists()]
+
+
 def _mirror_prefix(mutant: Mutant) -> str:
     """Return what the ids of the tests in the mirroring file begin with."""
     return f"{mirror_of(mutant.module)}::"
@@ -470,8 +479,7 @@ def main() -> int:
                 if len(results) % 100 == 0:
                     print(f"{len(results)} tried", flush=True)
 
-    files = [one for one in map(mirror_of, modules) if one.exists()]
-    known = collect_and_try(files, mutants, options.jobs, hear)
+    known = collect_and_try(files_of_tests(modules), mutants, options.jobs, hear)
     if known is None:
         print("the tests could not be run")
         return 1

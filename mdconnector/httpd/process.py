@@ -7,6 +7,7 @@ only through a pidfd, so that a pid that has changed hands is never hit.
 import contextlib
 import os
 import re
+import resource
 import select
 import signal
 import stat
@@ -65,6 +66,8 @@ class RunningHttpd(NamedTuple):
     """when it started or last took up its configuration"""
     accessible: bool
     """this user may signal it and read its environment"""
+    core_limits: tuple[int, int]
+    """how large a core it may dump, soft and hard; our own limits where its are not known"""
     pidfd: int
 
     def __repr__(self) -> str:
@@ -324,6 +327,7 @@ def _describe(
             pid_file=pid_file,
             pid_file_mtime_ns=mtime_ns,
             accessible=accessible and _may_signal(pidfd),
+            core_limits=_core_limits(pid),
             pidfd=pidfd,
         )
     except (OSError, IndexError, ValueError):
@@ -405,6 +409,13 @@ def _unit(folder: Path) -> str | None:
         if parts[0] == "system.slice" and services:
             return services[0]
     return None
+
+
+def _core_limits(pid: int) -> tuple[int, int]:
+    try:
+        return resource.prlimit(pid, resource.RLIMIT_CORE)
+    except OSError:
+        return resource.getrlimit(resource.RLIMIT_CORE)
 
 
 def _may_signal(pidfd: int) -> bool:
@@ -629,7 +640,7 @@ def _start_detached(running: RunningHttpd) -> int:
     command = (str(running.executable), *_own_arguments(running, without="kE"))
     nothing = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
     try:
-        return os.posix_spawn(
+        child = os.posix_spawn(
             running.executable, command, running.environment, file_actions=nothing, setsid=True
         )
     except OSError as error:
@@ -637,6 +648,10 @@ def _start_detached(running: RunningHttpd) -> int:
             f"cannot start {running.executable} again: {error.strerror}",
             hint=f"start it by hand: {shlex.join(command)}",
         ) from error
+    # ours forbid a core, which would hold keys; httpd gets its own ones back
+    with contextlib.suppress(OSError, ValueError):
+        resource.prlimit(child, resource.RLIMIT_CORE, running.core_limits)
+    return child
 
 
 def _readable(pidfd: int, seconds: float) -> bool:

@@ -79,6 +79,7 @@ def a_parent(*arguments: str) -> RunningHttpd:
         pid_file=Path("/nowhere"),
         pid_file_mtime_ns=0,
         accessible=False,
+        core_limits=(0, 0),
         pidfd=-1,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -224,6 +225,25 @@ def test_an_httpd_that_a_reload_ended_is_started_as_it_was(
             assert arguments_that_count(successor) == arguments_that_count(running)
             assert successor.environment == running.environment
             assert reload(successor).outcome is ReloadOutcome.RELOADED
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_CORE)[1] == 0, reason="no process may dump a core here"
+)
+def test_an_httpd_that_is_started_again_may_dump_a_core_if_it_might_before(apache: Apache) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.prlimit(apache.pid, resource.RLIMIT_CORE, (4096, hard))
+    with found(apache) as running:
+        apache.stop()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+        try:
+            successor = start_again(running)
+        finally:
+            resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+    assert successor is not None
+    with successor:
+        assert resource.prlimit(successor.pid, resource.RLIMIT_CORE) == (4096, hard)
 
 
 def test_an_httpd_that_cannot_start_is_not_waited_for_longer_than_the_limit(

@@ -8,14 +8,12 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
 from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.keys import KeySpec, key_to_pem
@@ -24,67 +22,15 @@ from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC, Authority
 from tests.e2e.command import COMMAND, Finished, command_for_anybody, run
 from tests.e2e.estate import key_of, leaf_in, managed_site, served_leaf
+from tests.e2e.shop import NAME, Shop
 from tests.parts import Apache, Pebble, wait_until
 
 pytestmark = [pytest.mark.apache, pytest.mark.pebble]
 
 MakeApache = Callable[..., Apache]
-NAME = "shop.example"
 AUTHORITY = Authority()
 OTHER_LINE = 4
 """of SSLCertificateFile in `other_site`"""
-
-
-@dataclass(frozen=True, slots=True)
-class Shop:
-    """A running Apache that serves an old set, and a new one that waits in staging."""
-
-    apache: Apache
-    old: x509.Certificate
-    new: x509.Certificate
-    spec: KeySpec
-
-    @property
-    def live(self) -> x509.Certificate:
-        """The leaf in domains/."""
-        return leaf_in(self.apache.store / "domains" / NAME, self.spec.pubcert_name)
-
-    @property
-    def served(self) -> x509.Certificate:
-        """The leaf that Apache shows in a handshake."""
-        return served_leaf(self.apache, NAME)
-
-    @property
-    def is_staged(self) -> bool:
-        """Whether the new set still waits."""
-        chain = self.apache.store / "staging" / NAME / self.spec.pubcert_name
-        return chain.exists() and leaf_in(chain.parent, chain.name) == self.new
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether the root-only copy of the new set is still kept."""
-        return (self.apache.store / "mdconnector" / "pending" / NAME).exists()
-
-    @property
-    def refused(self) -> Path:
-        """Where a set goes that Apache refused."""
-        return self.apache.store / "mdconnector" / "refused" / NAME
-
-    @property
-    def reloads(self) -> int:
-        """How often this Apache has reloaded."""
-        return self.apache.error_log().count("AH00493: SIGUSR1 received")
-
-    def promote(self, *options: str) -> Finished:
-        """Promote everything, for JSON."""
-        return run("promote", "--all", "--json", *options, config=self.apache.config)
-
-    @contextmanager
-    def reloaded(self, times: int) -> Iterator[None]:
-        """Expect so many reloads meanwhile."""
-        before = self.reloads
-        yield
-        assert self.reloads - before == times
 
 
 def put(folder: Path, credential: Credential) -> None:

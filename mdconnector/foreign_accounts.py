@@ -79,7 +79,7 @@ def read_foreign_account(path: Path) -> ForeignAccount:
 
 
 def _key_file(path: Path) -> Path:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path's raises where it may not be looked for
         return path
     found = list(_key_files(path, MAX_DEPTH, [0]))
     if not found:

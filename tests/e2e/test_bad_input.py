@@ -699,6 +699,29 @@ def test_what_may_not_be_read_is_unknown_and_never_missing(place: PlainSites) ->
 
 
 @as_root
+def test_scan_of_a_store_and_a_binding_that_may_not_be_read_tells_so(place: PlainSites) -> None:
+    place.store.chmod(0o700)
+    binding = place.folder / "secret" / "eab.json"
+    binding.parent.mkdir(mode=0o700)
+    place.write("binding", f"MDExternalAccountBinding {binding}\n")
+    done = place.run("scan", "--json", user=NOBODY)
+    assert_speaks_plainly(done)
+    assert done.exit_code == 1
+    assert {"store", "bad-eab-file"} <= {one["code"] for one in done.json["findings"]}
+
+
+@as_root
+def test_account_key_in_a_folder_that_may_not_be_read_is_told_with_its_path(
+    place: PlainSites,
+) -> None:
+    key = place.folder / "secret" / "account.pem"
+    key.parent.mkdir(mode=0o700)
+    done = place.run("account", "import", key, user=NOBODY)
+    assert_speaks_plainly(done)
+    assert f"{key}: cannot be read: Permission denied" in done.stderr
+
+
+@as_root
 def test_a_folder_that_the_store_cannot_be_made_in_is_exit_3(
     parts_folder: Path, counting_ca: Pebble
 ) -> None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from mdconnector.errors import CertificateError
-from mdconnector.keys import KeySpec, PrivateKey, label_of_key, public_bytes
+from mdconnector.keys import KeySpec, PrivateKey, label_of_key
 from mdconnector.managed_domain import ManagedDomain, name_covers
 
 _ExtensionT = TypeVar("_ExtensionT", bound=x509.ExtensionType)
@@ -83,14 +83,28 @@ class CertificateFacts(NamedTuple):
     """fingerprint, lower-case hexadecimal"""
     issuer: str
     must_staple: bool
-    public_key: bytes
-    """DER SubjectPublicKeyInfo"""
     ari_id: str = ""
     """by which its CA knows it (RFC 9773 §4.1); empty where it names no issuer's key"""
 
     def covers(self, name: str) -> bool:
         """Say whether the certificate is valid for a DNS name."""
         return any(name_covers(pattern, name) for pattern in self.names)
+
+
+class InstalledCertificate(NamedTuple):
+    """What lies on disk for one key spec: facts, a fault that spoils it, or neither (missing)."""
+
+    spec: KeySpec
+    facts: CertificateFacts | None = None
+    fault: str | None = None
+    suggested: datetime | None = None
+    """when to renew it by the CA's word (ARI), chosen once"""
+    must_staple_is_settled: bool = False
+    """it was ordered for this very configuration, and the CA made it otherwise"""
+    window_is_settled: bool = False
+    """MDRenewWindow was open already when the last set came, so the default is taken for it"""
+    revoked_at: datetime | None = None
+    """when `mdconnector revoke` had it revoked"""
 
 
 def split_chain(pem: bytes) -> tuple[bytes, ...]:
@@ -127,6 +141,8 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
     """Read what a leaf says about itself. Raises CertificateError for what cannot be read."""
     try:
         public_key = certificate.public_key()
+        if not isinstance(public_key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+            raise CertificateError("the public key is neither RSA nor of an elliptic curve")
         extensions = {one.oid: one.value for one in certificate.extensions}
         return CertificateFacts(
             key_label=label_of_key(public_key),
@@ -137,7 +153,6 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
             sha256=certificate.fingerprint(hashes.SHA256()).hex(),
             issuer=_issuer(certificate),
             must_staple=_must_staple(extensions.get(ExtensionOID.TLS_FEATURE)),
-            public_key=public_bytes(public_key),
             ari_id=_ari_id(
                 extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER), certificate.serial_number
             ),
@@ -146,25 +161,9 @@ def facts_of(certificate: x509.Certificate) -> CertificateFacts:
         raise CertificateError("the certificate cannot be read: it is malformed") from error
 
 
-class InstalledCertificate(NamedTuple):
-    """What lies on disk for one key spec: facts, a fault that spoils it, or neither (missing)."""
-
-    spec: KeySpec
-    facts: CertificateFacts | None = None
-    fault: str | None = None
-    suggested: datetime | None = None
-    """when to renew it by the CA's word (ARI), chosen once"""
-    must_staple_is_settled: bool = False
-    """it was ordered for this very configuration, and the CA made it otherwise"""
-    window_is_settled: bool = False
-    """MDRenewWindow was open already when the last set came, so the default is taken for it"""
-    revoked_at: datetime | None = None
-    """when `mdconnector revoke` had it revoked"""
-
-
-def fits(key: PrivateKey, facts: CertificateFacts) -> bool:
-    """Say whether a private key belongs to a certificate."""
-    return public_bytes(key) == facts.public_key
+def fits(key: PrivateKey, certificate: x509.Certificate) -> bool:
+    """Say whether a private key belongs to a certificate whose facts could be read."""
+    return key.public_key() == certificate.public_key()
 
 
 class Credential(NamedTuple):
@@ -183,7 +182,7 @@ def make_credential(spec: KeySpec, key: PrivateKey, chain_pem: bytes) -> Credent
     """Join a key and a PEM chain. Raises CertificateError where they do not belong together."""
     chain = read_chain(chain_pem)
     facts = facts_of(chain[0])
-    if not fits(key, facts):
+    if not fits(key, chain[0]):
         raise CertificateError(
             f"the {spec.label} certificate does not belong to its private key "
             f"(certificate {facts.sha256[:16]})"
@@ -229,7 +228,7 @@ def verify_set(
 
 def _refusals(domain: ManagedDomain, credential: Credential, now: datetime) -> Iterable[str]:
     facts, leaf = credential.facts, credential.chain[0]
-    if not fits(credential.key, facts):
+    if not fits(credential.key, leaf):
         yield "the certificate does not belong to its private key"
     if not credential.spec.describes(leaf.public_key()):
         yield f"its key is {facts.key_label}"

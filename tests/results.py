@@ -24,7 +24,7 @@ from mdconnector.report import Style, render, render_failures
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 FACTS = CertificateFacts(
-    "rsa2048", ("a.example",), NOW, NOW + timedelta(days=90), 0x0ABC, "ff", "CA", False, b""
+    "rsa2048", ("a.example",), NOW, NOW + timedelta(days=90), 0x0ABC, "ff", "CA", False
 )
 ERROR = LastError("connection", "no answer", "look at the firewall", NOW)
 

@@ -58,7 +58,6 @@ def facts(
         f"{serial:064x}",
         ISSUER,
         False,
-        b"",
     )
 
 

@@ -21,6 +21,7 @@ from mdconnector.certificates import (
     Verdict,
     chain_to_pem,
     facts_of,
+    fits,
     make_credential,
     make_csr,
     read_chain,
@@ -28,7 +29,7 @@ from mdconnector.certificates import (
     verify_set,
 )
 from mdconnector.errors import CertificateError
-from mdconnector.keys import PrivateKey, generate_key, key_to_pem
+from mdconnector.keys import KeySpec, PrivateKey, generate_key, key_to_pem
 from mdconnector.managed_domain import ManagedDomain, SourceLine
 from tests.authority import DAY, EC_SPEC, RSA_SPEC, Authority
 
@@ -495,6 +496,20 @@ def test_a_pair_that_does_not_fit_names_the_certificate() -> None:
     )
 
 
+def test_a_key_fits_its_own_certificate_and_no_other() -> None:
+    specs = (EC_SPEC, EC_SPEC, KeySpec("EC", curve="secp384r1"), RSA_SPEC, RSA_SPEC)
+    keys = [generate_key(spec) for spec in specs]
+    for key in keys:
+        leaf = read_leaf(chain_to_pem((CA.leaf(NAMES, key),)))
+        assert [fits(one, leaf) for one in keys] == [one is key for one in keys]
+
+
+def test_a_certificate_of_a_kind_of_key_that_we_do_not_use_cannot_be_read() -> None:
+    other = ed25519.Ed25519PrivateKey.generate().public_key()
+    with pytest.raises(CertificateError, match=r"^the public key is neither RSA nor of an ellip"):
+        facts_of(signed_by(RSA_KEY, other, subject="a", issuer="b"))
+
+
 def test_a_chain_that_is_too_long_says_what_is_allowed() -> None:
     with pytest.raises(CertificateError) as caught:
         read_chain(b"x" * (MAX_CHAIN_BYTES + 1))
@@ -679,7 +694,7 @@ def test_an_rsa_certificate_is_no_measure_for_one_of_an_elliptic_curve() -> None
 
 
 def test_facts_without_an_ari_id_are_of_a_certificate_that_has_none() -> None:
-    facts = CertificateFacts("rsa2048", NAMES, NOW, NOW, 1, "ff", "CA", False, b"")
+    facts = CertificateFacts("rsa2048", NAMES, NOW, NOW, 1, "ff", "CA", False)
     assert facts.ari_id == ""
 
 

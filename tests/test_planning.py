@@ -43,9 +43,7 @@ DOMAIN = ManagedDomain("shop.example.org", ("shop.example.org",), AT, vhosts=(VH
 
 def facts(*, age_days: float = 10) -> CertificateFacts:
     start = NOW - age_days * DAY
-    return CertificateFacts(
-        "rsa2048", DOMAIN.names, start, start + 90 * DAY, 1, "00", "CA", False, b""
-    )
+    return CertificateFacts("rsa2048", DOMAIN.names, start, start + 90 * DAY, 1, "00", "CA", False)
 
 
 def stock_of(

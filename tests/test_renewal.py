@@ -82,7 +82,6 @@ def facts(
         sha256="00",
         issuer="Test CA",
         must_staple=must_staple,
-        public_key=b"",
     )
 
 
@@ -667,7 +666,6 @@ def test_a_certificate_of_ten_days_is_asked_about_from_a_tenth_of_its_life_on(mi
         "00",
         "Test CA",
         must_staple=False,
-        public_key=b"",
         ari_id="a.b",
     )
     now = NOW + timedelta(minutes=minutes)

@@ -105,7 +105,6 @@ def issued_by(name: str) -> InstalledCertificate:
             one.sha256,
             name,
             False,
-            b"",
         ),
     )
 
@@ -401,7 +400,7 @@ def test_names_of_a_certificate_are_cut_when_they_are_too_many() -> None:
     names: Iterator[str] = (f"n{number}.example" for number in range(200))
     one = facts(left=58)
     many = CertificateFacts(
-        *("rsa2048", tuple(names), one.not_before, one.not_after, 1, "ff", "CA", False, b"")
+        *("rsa2048", tuple(names), one.not_before, one.not_after, 1, "ff", "CA", False)
     )
     told = dict(rows(standing(live=(InstalledCertificate(RSA, many),)), "rsa2048"))
     assert told["names"].startswith("n0.example, n1.example, ")

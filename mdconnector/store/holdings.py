@@ -125,7 +125,7 @@ def _in_folder(store: Store, folder: Folder, place: Place) -> Iterator[Holding]:
             leaf,
             place,
             folder.path_of(f"pubcert{suffix}.pem"),
-            _key(store, folder, f"privkey{suffix}.pem", owners, facts),
+            _key(store, folder, f"privkey{suffix}.pem", owners, leaf),
             md.ca_url if md else None,
             md.account_id if md else None,
         )
@@ -136,7 +136,7 @@ def _key(
     folder: Folder,
     file_name: str,
     owners: frozenset[int] | None,
-    facts: CertificateFacts,
+    leaf: x509.Certificate,
 ) -> PrivateKey | None:
     try:
         pem = folder.read(file_name, max_bytes=MAX_KEY_BYTES, owners=owners)
@@ -145,7 +145,7 @@ def _key(
         key = key_from_pem(pem, store.passphrase() if b"ENCRYPTED" in pem else None)
     except (StoreError, CertificateError):
         return None
-    return key if fits(key, facts) else None
+    return key if fits(key, leaf) else None
 
 
 def _md(folder: Folder, owners: frozenset[int] | None) -> StagedMd | None:

@@ -100,8 +100,9 @@ def _read_installed(folder: Folder, spec: KeySpec) -> InstalledCertificate:
     if pem is None:
         return InstalledCertificate(spec, fault=f"{spec.privkey_name} is missing")
     try:
-        facts = facts_of(read_leaf(chain))
-        is_pair = fits(key_from_pem(pem), facts)
+        leaf = read_leaf(chain)
+        facts = facts_of(leaf)
+        is_pair = fits(key_from_pem(pem), leaf)
     except CertificateError as error:
         return InstalledCertificate(spec, fault=error.message)
     if not is_pair:

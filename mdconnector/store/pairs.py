@@ -76,8 +76,9 @@ def examined(folder: Folder) -> tuple[tuple[CertificateFacts, ...], bool]:
         pem = _content(folder, f"pubcert{suffix}.pem", MAX_CHAIN_BYTES)
         key = _content(folder, f"privkey{suffix}.pem", MAX_KEY_BYTES)
         try:
-            leaves.append(facts_of(read_leaf(pem)))
-            sound = sound and fits(key_from_pem(key), leaves[-1])
+            leaf = read_leaf(pem)
+            leaves.append(facts_of(leaf))
+            sound = sound and fits(key_from_pem(key), leaf)
         except CertificateError:
             sound = False
     return tuple(leaves), sound and bool(leaves)
@@ -149,7 +150,9 @@ def _is_pair(folder: Folder, suffix: str) -> bool:
     key = folder.read(f"privkey{suffix}.pem", max_bytes=MAX_KEY_BYTES)
     if pem is None or key is None:
         return False
-    return fits(key_from_pem(key), facts_of(read_leaf(pem)))
+    leaf = read_leaf(pem)
+    facts_of(leaf)  # what cannot be read is no pair
+    return fits(key_from_pem(key), leaf)
 
 
 def _pair(folder: Folder, spec: KeySpec) -> tuple[bytes, bytes] | None:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
+from mdconnector.certificates import chain_to_pem
 from mdconnector.errors import StoreError
 from mdconnector.store.folder import ExhaustedError, Folder
 from mdconnector.store.pairs import (
@@ -59,6 +62,15 @@ def test_set_without_its_key_is_damaged(folder: Folder) -> None:
     with pytest.raises(StoreError, match="its counterpart is there") as caught:
         credentials_in(folder, (EC_SPEC,))
     assert caught.value.path == folder.path_of(KEY)
+
+
+def test_set_whose_leaf_cannot_be_read_is_damaged_though_the_key_is_its_own(folder: Folder) -> None:
+    name = DOMAIN.names[-1].encode()
+    der = NEW.chain[0].public_bytes(serialization.Encoding.DER)
+    leaf = x509.load_der_x509_certificate(der.replace(name, b"\xff" * len(name)))
+    folder.write(CHAIN, chain_to_pem((leaf, *NEW.chain[1:])), 0o600)
+    assert not is_sound(folder)
+    assert examined(folder) == ((), False)
 
 
 def test_key_type_that_is_not_there_at_all_is_left_out(folder: Folder) -> None:

@@ -103,7 +103,7 @@ def _files_with_secret(
     words = directive.words
     if len(words) == 1 and words[0].lower() != "none":
         file = merge_path(str(configuration.server_root), words[0])
-        if file is not None and os.path.isfile(file):  # noqa: PTH113 - Path's may raise
+        if file is not None and os.path.isfile(file):
             yield file, file
     if len(words) != 2 or "${" in words[1]:
         return
@@ -232,8 +232,7 @@ def _pairs(configuration: Configuration, store: Store | None, now: datetime) -> 
     live = configuration.store_path / "domains"
     read = lru_cache(maxsize=_KEPT_FILES)(read_configured)
     # without a folder of live sets mod_md has none, and need not be asked for each
-    is_there = os.path.isdir(live)  # noqa: PTH112 - Path's raises where it may not be looked for
-    has_live_sets = configuration.mod_md_loaded and is_there
+    has_live_sets = configuration.mod_md_loaded and os.path.isdir(live)
     pairs = pairs_in_force(
         configuration.servers,
         configuration.domains if has_live_sets else (),

@@ -79,7 +79,7 @@ def read_foreign_account(path: Path) -> ForeignAccount:
 
 
 def _key_file(path: Path) -> Path:
-    if not os.path.isdir(path):  # noqa: PTH112 - Path's raises where it may not be looked for
+    if not os.path.isdir(path):
         return path
     found = list(_key_files(path, MAX_DEPTH, [0]))
     if not found:
@@ -182,7 +182,7 @@ def _is_encrypted(content: bytes) -> bool:
 
 def _passphrase_of_mod_md(path: Path) -> bytes | None:
     store_file = path.absolute().parent.parent.parent / "md_store.json"
-    if not store_file.exists():
+    if not os.path.exists(store_file):
         return None
     try:
         return parse_store(_read(store_file, MAX_RECORD_BYTES)[0])

@@ -9,6 +9,7 @@ import bisect
 import contextlib
 import gc
 import grp
+import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -280,8 +281,8 @@ def _beginning(
     """Decide where reading begins, and what ServerRoot is until a line names one."""
     notes: list[str] = []
     if config is None and sites is None:
-        config = next((path for path in MAIN_FILES if path.exists()), None)
-        sites = SITES_FOLDER if SITES_FOLDER.is_dir() else None
+        config = next((path for path in MAIN_FILES if os.path.exists(path)), None)
+        sites = SITES_FOLDER if os.path.isdir(SITES_FOLDER) else None
         if config is None and sites is None:
             raise ConfigurationError(
                 "there is no Apache configuration in the usual places",
@@ -305,7 +306,7 @@ def _environment(
     """Return httpd's environment, as apache2ctl makes it."""
     start = beginning.main_file or beginning.sites_folder
     envvars = start.parent / "envvars" if start else None
-    if envvars is None or not envvars.is_file():
+    if envvars is None or not os.path.isfile(envvars):
         return environment, ()
     try:
         return read_environment(envvars, environment), ()
@@ -575,7 +576,7 @@ def _pid_file(
     if beginning.main_file is None:
         return None
     candidates = (*PID_FILES, Path(evaluation.server_root, "logs", "httpd.pid"))
-    found = next((path for path in candidates if path.exists()), None)
+    found = next((path for path in candidates if os.path.exists(path)), None)
     notes.append(f"PidFile {found}" if found else "no PidFile: no running Apache can be found")
     return found
 

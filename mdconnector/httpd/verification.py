@@ -8,6 +8,7 @@ What httpd would refuse at its start only, such as files that are missing, does 
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -91,9 +92,9 @@ def _info_module(configuration: Configuration) -> str | None:
     folders += [*_MODULE_FOLDERS, f"{configuration.server_root}/modules"]
     return next(
         (
-            str(path)
+            path
             for folder in dict.fromkeys(folders)
-            if (path := Path(folder, "mod_info.so")).is_file()
+            if os.path.isfile(path := f"{folder}/mod_info.so")
         ),
         None,
     )

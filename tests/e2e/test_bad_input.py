@@ -711,6 +711,16 @@ def test_scan_of_a_store_and_a_binding_that_may_not_be_read_tells_so(place: Plai
 
 
 @as_root
+def test_sites_below_a_folder_that_may_not_be_searched_are_told_with_their_path(
+    place: PlainSites,
+) -> None:
+    place.folder.chmod(0o700)
+    done = place.run("scan", user=NOBODY)
+    assert_speaks_plainly(done)
+    assert f"{place.sites}: permission denied" in done.stderr
+
+
+@as_root
 def test_account_key_in_a_folder_that_may_not_be_read_is_told_with_its_path(
     place: PlainSites,
 ) -> None:

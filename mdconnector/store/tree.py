@@ -275,7 +275,9 @@ class Store:
         text = self.base.read(STORE_FILE, max_bytes=MAX_RECORD_BYTES)
         if text is None:
             raise UnsafeStoreError(
-                "the file that makes this a store is missing", path=path, hint=_HINT_RESTORE
+                "the file that makes this a store is missing",
+                path=path,
+                hint=f"{_HINT_RESTORE}; 'mdconnector renew --all' makes one where none ever was",
             )
         try:
             return parse_store(text)

@@ -477,8 +477,11 @@ def test_store_that_nobody_has_finished_is_none_of_mod_mds(path: Path) -> None:
 def test_missing_store_file_is_an_error_where_the_store_is_not_to_be_made(path: Path) -> None:
     open_store(path).close()
     (path / "md_store.json").unlink()
-    with pytest.raises(UnsafeStoreError, match="the file that makes this a store is missing"):
+    with pytest.raises(
+        UnsafeStoreError, match="the file that makes this a store is missing"
+    ) as caught:
         open_store(path, create=False)
+    assert "renew --all' makes one where none ever was" in (caught.value.hint or "")
 
 
 def test_missing_store_file_is_made_anew_where_no_key_needs_it(path: Path) -> None:

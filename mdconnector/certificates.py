@@ -73,7 +73,7 @@ class CertificateFacts(NamedTuple):
     """What one leaf certificate says about itself."""
 
     key_label: str
-    """`rsa2048`, `secp256r1`, or `unknown`"""
+    """`rsa2048`, `secp256r1`"""
     names: tuple[str, ...]
     """the DNS names of its subjectAltName, lower case"""
     not_before: datetime

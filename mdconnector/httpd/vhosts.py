@@ -271,9 +271,8 @@ class _Reading:
         self, own: _OwnLines, directive: Directive, words: tuple[str, ...]
     ) -> None:
         word = words[0]
-        host, colon, port = word.partition("://")[2].partition(":")
-        if "://" not in word:
-            host, colon, port = word.partition(":")
+        _, slashes, rest = word.partition("://")
+        host, colon, port = (rest if slashes else word).partition(":")
         if _PATTERN_CHARACTERS.search(word) or not host or (colon and not _is_port(port)):
             self._error(
                 "bad-server-name",
@@ -408,11 +407,11 @@ def _finish(
     first_port = draft.addresses[0].port if draft.addresses else None
     certificates = _overlaid(own.certificate_files, main.certificate_files)
     return VirtualHost(
-        server_name=_inherited_name(draft, base),
-        aliases=tuple(own.aliases),
-        addresses=draft.addresses,
-        ssl=_ssl_is_on(draft, main, by_listener, has_certificates=bool(certificates)),
-        declared_at=draft.directive.at,
+        _inherited_name(draft, base),
+        tuple(own.aliases),
+        draft.addresses,
+        _ssl_is_on(draft, main, by_listener, has_certificates=bool(certificates)),
+        draft.directive.at,
         port=own.port if own.port is not None else first_port or draft.default_port,
         document_root=own.document_root or base.document_root,
         protocols=own.protocols or base.protocols,

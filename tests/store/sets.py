@@ -26,19 +26,6 @@ DOMAIN = ManagedDomain(
 BOTH = DOMAIN._replace(configured_key_specs=(RSA_SPEC, EC_SPEC))
 
 
-def open_store(path: Path, *, mod_md_loaded: bool = True) -> Store:
-    """Open a store that Apache's user (33) shares with mod_md, where that is loaded."""
-    store = Store.open(
-        path,
-        httpd_user_uid=33 if os.geteuid() == 0 else os.geteuid(),
-        httpd_group_gid=None,
-        mod_md_loaded=mod_md_loaded,
-        create=True,
-    )
-    assert store is not None
-    return store
-
-
 def put_live(store: Store, *credentials: Credential, name: str = NAME) -> Path:
     """Make a live set."""
     with store.make_in_group("domains", name) as folder:

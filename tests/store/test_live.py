@@ -15,6 +15,7 @@ from mdconnector.store.live import issuing_ca, live_changed_at, read_live, read_
 from mdconnector.store.records import render_md
 from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC, RSA_SPEC
+from tests.store.credentials import open_store
 from tests.store.sets import (
     BOTH,
     DAMAGES,
@@ -25,7 +26,6 @@ from tests.store.sets import (
     NOW,
     RSA_PAIR,
     TRAPS,
-    open_store,
     put_live,
 )
 
@@ -33,7 +33,7 @@ from tests.store.sets import (
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """A new store."""
-    with open_store(tmp_path / "md") as opened:
+    with open_store(tmp_path / "md", mod_md_loaded=True) as opened:
         yield opened
 
 

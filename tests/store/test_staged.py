@@ -34,6 +34,7 @@ from mdconnector.store.staged import (
 from mdconnector.store.tree import Store
 from tests.authority import EC_SPEC, RSA_SPEC
 from tests.parts import Apache, Pebble, wait_until
+from tests.store.credentials import open_store
 from tests.store.sets import (
     BOTH,
     CA,
@@ -47,7 +48,6 @@ from tests.store.sets import (
     NOW,
     RSA_PAIR,
     TRAPS,
-    open_store,
     put_live,
 )
 
@@ -57,7 +57,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change own
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """A new store."""
-    with open_store(tmp_path / "md") as opened:
+    with open_store(tmp_path / "md", mod_md_loaded=True) as opened:
         yield opened
 
 
@@ -377,7 +377,7 @@ def test_set_of_the_real_mod_md_is_found_in_staging_and_then_live(
     apache = make_apache(
         sites={"a": SITE.format(name=name)}, main_extra=trusting_ca.directives(), renew_mode="auto"
     )
-    with apache, open_store(apache.store) as store:
+    with apache, open_store(apache.store, mod_md_loaded=True) as store:
         staged = apache.store / "staging" / name
         wait_until((staged / EC_SPEC.pubcert_name).exists, "a staged set")
         wait_until(lambda: not (staged / "order.json").exists(), "the end of the order")

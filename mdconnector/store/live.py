@@ -31,11 +31,7 @@ MD_FILE = "md.json"
 
 def read_live(store: Store, domain: ManagedDomain) -> tuple[InstalledCertificate, ...]:
     """Return what is live, an entry for each key spec of the domain; fallback-* does not count."""
-    domains = store.domains()
-    if domains is None:
-        return tuple(InstalledCertificate(spec) for spec in domain.key_specs)
-    with domains:
-        folder = domains.open(folder_name(domain.name))
+    folder = _live_folder(store, domain)
     if folder is None:
         return tuple(InstalledCertificate(spec) for spec in domain.key_specs)
     with folder:
@@ -63,11 +59,7 @@ def read_live_chains(
     store: Store, domain: ManagedDomain
 ) -> Iterator[tuple[CertificateFacts, tuple[x509.Certificate, ...]]]:
     """Yield each live chain of a domain, leaf first, whose certificates can be read."""
-    domains = store.domains()
-    if domains is None:
-        return
-    with domains:
-        folder = domains.open(folder_name(domain.name))
+    folder = _live_folder(store, domain)
     if folder is None:
         return
     with folder:
@@ -90,6 +82,14 @@ def live_changed_at(store: Store, domain_name: str) -> datetime | None:
         status = domains.stat(folder_name(domain_name))
     # the change of status: an exchange of folders leaves the modification time as it was
     return None if status is None else datetime.fromtimestamp(status.st_ctime, UTC)
+
+
+def _live_folder(store: Store, domain: ManagedDomain) -> Folder | None:
+    domains = store.domains()
+    if domains is None:
+        return None
+    with domains:
+        return domains.open(folder_name(domain.name))
 
 
 def _read_installed(folder: Folder, spec: KeySpec) -> InstalledCertificate:

@@ -38,6 +38,7 @@ MAX_RSA_BITS = 16_384
 MAX_DEPTH = 6
 MAX_ENTRIES = 10_000
 _SHOWN = 10
+_WHAT_TO_NAME = "name the folder of the account, or the file with its key"
 _KEY_FILES = re.compile(r"private_key\.json|account\.key|account\.pem")
 _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "P-256": ec.SECP256R1,
@@ -85,7 +86,7 @@ def _key_file(path: Path) -> Path:
     if not found:
         raise UsageError(
             f"{printable(str(path), 500)} holds no account key of mod_md, certbot, lego or acme.sh",
-            hint="name the folder of the account, or the file with its key",
+            hint=_WHAT_TO_NAME,
         )
     if len(found) > 1:
         shown = ", ".join(printable(str(one), 300) for one in found[:_SHOWN])
@@ -107,7 +108,7 @@ def _key_files(folder: Path, depth: int, seen: list[int]) -> Iterator[Path]:
         if seen[0] > MAX_ENTRIES:
             raise UsageError(
                 f"{printable(str(folder), 500)} holds too many files to look through",
-                hint="name the folder of the account, or the file with its key",
+                hint=_WHAT_TO_NAME,
             )
         if entry.is_dir(follow_symlinks=False):
             if depth:
@@ -123,6 +124,11 @@ def _read(path: Path, max_bytes: int) -> tuple[bytes, os.stat_result]:
     """Read a regular file without ever waiting for it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no {printable(str(path), 500)}",
+            hint=_WHAT_TO_NAME,
+        ) from error
     except OSError as error:
         raise store_error(error, str(path), "cannot be read") from error
     try:

@@ -166,6 +166,13 @@ def test_whatever_the_file_holds_it_is_a_key_or_an_error_of_ours(
         read_foreign_account(file)
 
 
-def test_a_file_that_may_not_be_read_is_a_store_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be read"):
+def test_a_path_that_names_nothing_is_told_with_what_to_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no") as caught:
         read_foreign_account(tmp_path / "nothing")
+    assert caught.value.hint
+
+
+def test_a_file_that_may_not_be_read_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_foreign_account(tmp_path / "file" / "below")

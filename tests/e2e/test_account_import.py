@@ -309,8 +309,9 @@ def test_what_is_no_key_is_told_without_a_request_or_a_trace(
 
 def test_a_file_that_is_not_there_is_named(new_sites: SitesBehindProxy, tmp_path: Path) -> None:
     done = new_sites.here("account", "import", tmp_path / "gone")
-    assert done.exit_code == 1
-    assert f"{tmp_path}/gone: cannot be read: No such file" in done.stderr
+    assert done.exit_code == 2
+    assert f"there is no {tmp_path}/gone" in done.stderr
+    assert "hint: name the folder of the account, or the file with its key" in done.stderr
 
 
 def test_links_below_the_folder_are_not_followed(

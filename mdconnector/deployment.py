@@ -23,9 +23,9 @@ from mdconnector.errors import (
     StoreBusyError,
     StoreError,
 )
-from mdconnector.httpd import process
+from mdconnector.httpd import process, reloading
 from mdconnector.httpd.configuration import Configuration
-from mdconnector.httpd.process import ReloadOutcome, RunningHttpd
+from mdconnector.httpd.process import RunningHttpd
 from mdconnector.httpd.programs import split_command
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.notifications import INSTALLED, Notifier, Programs
@@ -292,11 +292,11 @@ class _Deployment:
         running = self._running
         if running is None:
             return promotion.swap(self._store, names)
-        deadline = time.monotonic() + process.IDLE_LIMIT_SECONDS
-        still = process.Stillness(running)
+        deadline = time.monotonic() + reloading.IDLE_LIMIT_SECONDS
+        still = reloading.Stillness(running)
         done: dict[str, promotion.Swapped | StoreError] = {}
         while (left := deadline - time.monotonic()) > 0:
-            if not process.wait_idle(running, limit_seconds=left):
+            if not reloading.wait_idle(running, limit_seconds=left):
                 break
             rest = [name for name in names if name not in done]
             done |= (
@@ -334,14 +334,14 @@ class _Deployment:
             return PromoteRun(tuple(outcomes.values()), Reload.NOT_RUNNING, by_name=False)
         names = [target.name for target in live]
         self._say(names, "Apache is reloaded")
-        result = process.reload(self._running, command=self._wish.command)
+        result = reloading.reload(self._running, command=self._wish.command)
         match result.outcome:
-            case ReloadOutcome.NOT_RUNNING | ReloadOutcome.STOPPED:
+            case reloading.ReloadOutcome.NOT_RUNNING | reloading.ReloadOutcome.STOPPED:
                 self._forget_pending(live)
                 return PromoteRun(tuple(outcomes.values()), Reload.NOT_RUNNING, by_name=False)
-            case ReloadOutcome.COMMAND_FAILED:
+            case reloading.ReloadOutcome.COMMAND_FAILED:
                 return self._not_reloaded(outcomes, live, result.detail)
-            case ReloadOutcome.DIED | ReloadOutcome.TIMED_OUT:
+            case reloading.ReloadOutcome.DIED | reloading.ReloadOutcome.TIMED_OUT:
                 return self._roll_back(outcomes, promoted, result.outcome, result.detail)
         self._say(names, "asking Apache what it serves")
         comparisons = self._witness.compare(live, before)
@@ -352,7 +352,7 @@ class _Deployment:
         if harmed and promoted:
             where = ", ".join(str(one) for name in harmed for one in comparisons[name].harmed)
             why = f"after the reload {where} completes no handshake any more"
-            return self._roll_back(outcomes, promoted, ReloadOutcome.RELOADED, why)
+            return self._roll_back(outcomes, promoted, reloading.ReloadOutcome.RELOADED, why)
         for target in live:
             outcomes[target.name] = self._judged(
                 target, outcomes.get(target.name), comparisons[target.name]
@@ -363,7 +363,7 @@ class _Deployment:
         """Reload once more; a reload command may have put another parent in the old one's place."""
         running = process.find_running(self._configuration.pid_file, httpd=self._wish.httpd)
         with running or nullcontext():
-            process.reload(running, command=self._wish.command)
+            reloading.reload(running, command=self._wish.command)
 
     def _not_reloaded(
         self, outcomes: dict[str, PromotionOutcome], live: Sequence[Target], why: str
@@ -381,14 +381,14 @@ class _Deployment:
         self,
         outcomes: dict[str, PromotionOutcome],
         promoted: dict[str, promotion.Swapped],
-        ended: ReloadOutcome,
+        ended: reloading.ReloadOutcome,
         why: str,
     ) -> PromoteRun:
         """Put the sets of this run back, and start the httpd that this reload has ended."""
         now = self._clock()
         problems = promotion.put_back(self._store, promoted.values(), reason=why, now=now)
         repairs = []
-        if ended is ReloadOutcome.DIED and self._running is not None:
+        if ended is reloading.ReloadOutcome.DIED and self._running is not None:
             repairs.append(_start_again(self._running))
         else:
             self._reload_again()
@@ -468,7 +468,7 @@ def _no_rest() -> HttpdError:
 def _start_again(ended: RunningHttpd) -> str:
     """Start the httpd that a reload has ended; return how that went."""
     try:
-        successor = process.start_again(ended)
+        successor = reloading.start_again(ended)
     except HttpdError as error:
         return f"Apache could not be started again: {error}; start it by hand"
     if successor is None:

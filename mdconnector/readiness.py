@@ -75,7 +75,10 @@ def _own_test(running: RunningHttpd) -> HttpdError | None:
     """Have httpd test itself; another user's can't be, since its environment is not readable."""
     if not running.accessible:
         return None
-    tested = process.config_test(running)
+    # only where something is to be reloaded
+    from mdconnector.httpd.reloading import config_test
+
+    tested = config_test(running)
     if tested.ok:
         return None
     place = f"{tested.at}: " if tested.at else ""

@@ -30,9 +30,9 @@ HASTY = (
     "-c",
     """
 from mdconnector.cli import main
-from mdconnector.httpd import process
-process.reload.__kwdefaults__["limit_seconds"] = 1
-process.IDLE_LIMIT_SECONDS = 1
+from mdconnector.httpd import reloading
+reloading.reload.__kwdefaults__["limit_seconds"] = 1
+reloading.IDLE_LIMIT_SECONDS = 1
 main()""",
 )
 """the command, which waits a second for a reload, and for httpd to rest"""

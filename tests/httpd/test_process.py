@@ -13,17 +13,14 @@ from pathlib import Path
 import pytest
 
 from mdconnector.errors import HttpdError
-from mdconnector.httpd import process
+from mdconnector.httpd import process, reloading
 from mdconnector.httpd.process import (
-    ReloadOutcome,
     RunningHttpd,
-    Stillness,
     arguments_that_count,
     default_httpd,
     find_running,
-    is_idle_now,
-    wait_idle,
 )
+from mdconnector.httpd.reloading import ReloadOutcome, Stillness, is_idle_now, wait_idle
 from tests.parts.processes import is_alive, wait_until
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -313,18 +310,18 @@ def test_a_parent_that_has_ended_holds_nobody_up(tmp_path: Path, httpd: Path, st
     with running:
         assert is_idle_now(running)
         assert not running.is_alive()
-        assert process.reload(running).outcome is ReloadOutcome.NOT_RUNNING
+        assert reloading.reload(running).outcome is ReloadOutcome.NOT_RUNNING
 
 
 def test_nothing_is_asked_of_another_users_process() -> None:
     with pytest.raises(HttpdError, match="belongs to another user"):
-        process.config_test(a_parent())
+        reloading.config_test(a_parent())
     with pytest.raises(HttpdError, match="belongs to another user"):
-        process.start_again(a_parent())
+        reloading.start_again(a_parent())
 
 
 def test_without_a_running_httpd_nothing_is_reloaded() -> None:
-    assert process.reload(None).outcome is ReloadOutcome.NOT_RUNNING
+    assert reloading.reload(None).outcome is ReloadOutcome.NOT_RUNNING
 
 
 @pytest.mark.parametrize(
@@ -338,7 +335,7 @@ def test_without_a_running_httpd_nothing_is_reloaded() -> None:
 def test_a_reload_command_is_judged_by_its_exit_code_where_httpd_cannot_be_seen(
     command: str, outcome: ReloadOutcome, detail: str
 ) -> None:
-    result = process.reload(None, command=command, limit_seconds=1)
+    result = reloading.reload(None, command=command, limit_seconds=1)
 
     assert result.outcome is outcome
     assert detail in result.detail
@@ -349,7 +346,7 @@ def test_an_httpd_that_takes_nothing_up_is_told(tmp_path: Path, httpd: Path, sta
 
     assert running is not None
     with running:
-        result = process.reload(running, command="true", limit_seconds=0.3)
+        result = reloading.reload(running, command="true", limit_seconds=0.3)
 
     assert result.outcome is ReloadOutcome.TIMED_OUT
     assert "was not written again" in result.detail

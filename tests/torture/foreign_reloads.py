@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from unittest import mock
 
-from mdconnector.httpd import process
+from mdconnector.httpd import process, reloading
 from mdconnector.store.folder import Folder
 from mdconnector.store.pairs import is_sound
 from tests.parts import Apache
@@ -132,7 +132,7 @@ class _Shift:
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Note when sets are swapped; in the control that is while the parent is at work."""
-        asked = process.is_idle_now
+        asked = reloading.is_idle_now
 
         def is_idle_now(running: process.RunningHttpd) -> bool:
             is_idle = asked(running) != (self._without == "idle-wait")
@@ -143,9 +143,9 @@ class _Shift:
             return is_idle
 
         with ExitStack() as patches:
-            patches.enter_context(mock.patch.object(process, "is_idle_now", is_idle_now))
+            patches.enter_context(mock.patch.object(reloading, "is_idle_now", is_idle_now))
             if self._without:
-                lasts = mock.patch.object(process.Stillness, "lasts", return_value=True)
+                lasts = mock.patch.object(reloading.Stillness, "lasts", return_value=True)
                 patches.enter_context(lasts)
             yield
 

@@ -14,12 +14,10 @@ import pytest
 
 from mdconnector.certificates import chain_to_pem
 from mdconnector.httpd.pairs import Pair, check_pairs
-from mdconnector.httpd.process import (
+from mdconnector.httpd.process import RunningHttpd, arguments_that_count, find_running
+from mdconnector.httpd.reloading import (
     ReloadOutcome,
-    RunningHttpd,
-    arguments_that_count,
     config_test,
-    find_running,
     reload,
     start_again,
     wait_idle,

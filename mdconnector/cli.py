@@ -7,7 +7,6 @@ of ours and shows its traceback.
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import signal
@@ -672,8 +671,6 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     # Killed by a signal is an end like any other: the next run takes up what this one left.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Nearly all that a run makes stays to its end: looking for garbage that often finds none.
-    gc.set_threshold(50_000)
     os.umask(0o077)
     # a core dump would hold keys; the hard limit stays, for what is started from here
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -14,7 +14,6 @@ import socket
 import ssl
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from cryptography import x509
@@ -177,8 +176,10 @@ def ask(
     Each handshake gets at most `limit_seconds`; an endpoint that is silent is asked only once.
     """
     distinct = tuple(dict.fromkeys(endpoints))
-    if not distinct:
-        return {}
+    if len(distinct) < 2:
+        return {endpoint: _ask_endpoint(endpoint, limit_seconds) for endpoint in distinct}
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=min(threads, len(distinct))) as pool:
         answers = pool.map(lambda endpoint: _ask_endpoint(endpoint, limit_seconds), distinct)
         return dict(zip(distinct, answers, strict=True))

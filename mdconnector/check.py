@@ -22,6 +22,7 @@ PATIENCE = timedelta(days=1)
 """how long a domain may fail, an order be open, or a set be staged"""
 SHOWN_DOMAINS = 100
 """more lines than that no monitoring shows; the counts tell of the others"""
+_SEE_SCAN = "see 'mdconnector scan'"
 
 
 class Level(IntEnum):
@@ -102,17 +103,26 @@ def worst(levels: Iterable[Level]) -> Level:
 
 def exit_code(result: StatusResult) -> int:
     """Return the exit code of `status --check`: 3 where nothing is managed."""
-    return worst(judge(domain, result.now).level for domain in result.domains)
+    return _level(result, [judge(domain, result.now) for domain in result.domains])
+
+
+def _level(result: StatusResult, verdicts: Iterable[Verdict]) -> Level:
+    """Return the level of all: an error that may hide domains is a warning beside those it left."""
+    levels = [verdict.level for verdict in verdicts]
+    return worst([*levels, Level.WARNING] if levels and result.findings else levels)
 
 
 def render_check(result: StatusResult) -> str:
     """Return the text of `status --check`: summary and performance data, then what is not well."""
+    hiding = [_plain(str(finding)) for finding in result.findings]
     if not result.domains:
-        return unknown_line("no managed domain is declared; see 'mdconnector scan'")
+        return unknown_line("; ".join(["no managed domain is declared", *(hiding or [_SEE_SCAN])]))
     verdicts = [(domain, judge(domain, result.now)) for domain in result.domains]
-    level = worst(verdict.level for _, verdict in verdicts)
+    level = _level(result, [verdict for _, verdict in verdicts])
     counts = Counter(verdict.level for _, verdict in verdicts)
-    lines = [f"{_summary(level, counts, verdicts, result.now)}|{_performance(counts, result)}"]
+    summary = _summary(level, counts, verdicts, hiding, result.now)
+    lines = [f"{summary}|{_performance(counts, result)}"]
+    lines += [f"{Level.WARNING.name} {line}" for line in hiding[:SHOWN_DOMAINS]]
     bad = sorted(
         ((domain, verdict) for domain, verdict in verdicts if verdict.level is not Level.OK),
         key=lambda one: _BY_WEIGHT.index(one[1].level),
@@ -135,6 +145,7 @@ def _summary(
     level: Level,
     counts: Counter[Level],
     verdicts: list[tuple[DomainStatus, Verdict]],
+    hiding: list[str],
     now: datetime,
 ) -> str:
     head = f"MDCONNECTOR {level.name} - "
@@ -142,9 +153,15 @@ def _summary(
     if level is Level.OK:
         return f"{head}{total}{_next_end([domain for domain, _ in verdicts], now)}"
     told = [f"{counts[one]} {one.name.lower()}" for one in _BY_WEIGHT[:3] if counts[one]]
-    domain, verdict = next(one for one in verdicts if one[1].level is level)
-    first = _plain(f"{domain.name}: {verdict.reasons[0]}")
-    return f"{head}{', '.join(told)} of {total}; {first}"
+    subject = f"{', '.join(told)} of {total}" if told else total
+    if hiding:
+        subject += ", and Apache's configuration may hide others"
+    first = [
+        _plain(f"{domain.name}: {verdict.reasons[0]}")
+        for domain, verdict in verdicts
+        if verdict.level is level
+    ]
+    return f"{head}{subject}; {(first or hiding)[0]}"
 
 
 def _next_end(domains: Iterable[DomainStatus], now: datetime) -> str:

@@ -52,6 +52,10 @@ class Finding(NamedTuple):
     hint: str
     domain: str | None = None
 
+    def __str__(self) -> str:
+        place = f"{self.at}: " if self.at else ""
+        return f"{place}{self.message}; {self.hint}"
+
 
 _DURATION = re.compile(r"([+-]?\d+)\s*([A-Za-z]*)")
 _UNITS = {

@@ -122,6 +122,11 @@ METRICS = (
         lambda result, _version: [({}, len(result.domains))],
     ),
     Metric(
+        "configuration_errors",
+        "How many errors in Apache's configuration may hide managed domains.",
+        lambda result, _version: [({}, len(result.findings))],
+    ),
+    Metric(
         "certificate_not_before_timestamp_seconds",
         "When a live certificate began to be valid.",
         _of_certificates(lambda one: one.not_before),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mdconnector.errors import LockedError, MdConnectorError
 from mdconnector.outcomes import Result
+from mdconnector.printable import printable
 
 OLD_LOCK_SECONDS = 6 * 3600
 
@@ -54,8 +55,10 @@ def _lines(result: Result, *, quiet: bool) -> list[str]:
 def render_failures(result: Result, style: Style) -> str:
     """Return what belongs on stderr: one line per repair and per failure."""
     match result.command:
-        case "scan" | "status":
+        case "scan":
             return ""
+        case "status":
+            return _joined(printable(str(finding), 2000) for finding in result.findings)
         case _:
             from mdconnector.run_text import failure_lines
 

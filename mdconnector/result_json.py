@@ -68,7 +68,8 @@ def result_to_json(result: Result) -> dict[str, Any]:
             return {**head, "domains": domains, "reload": result.reload, "findings": findings}
         case StatusResult():
             domains = [_status_to_json(domain, result.now) for domain in result.domains]
-            return {**head, "domains": domains}
+            findings = [_finding_to_json(one) for one in result.findings]
+            return {**head, "domains": domains, "findings": findings}
         case RevocationRun():
             return {**head, "domains": [_revocation_to_json(one) for one in result.domains]}
         case AccountRun():

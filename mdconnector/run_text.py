@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from mdconnector.account_text import account_failures, account_line, account_lines
 from mdconnector.outcomes.account import AccountAction, AccountRun
-from mdconnector.outcomes.order import BrokenFile, Ordered, OrderOutcome, OrderRun
+from mdconnector.outcomes.order import Ordered, OrderOutcome, OrderRun
 from mdconnector.outcomes.promote import Promoted, PromoteRun, PromotionOutcome, Reload
 from mdconnector.outcomes.revoke import RevocationOutcome, RevocationRun, Revoked
 from mdconnector.printable import printable
@@ -107,13 +107,8 @@ def _order_failures(result: OrderRun, *, quiet: bool) -> list[str]:
 
 def _broken(result: OrderRun | PromoteRun, *, quiet: bool) -> list[str]:
     """Return the errors in files that are no domain's own, a line each."""
-    told = [one for one in result.broken_files if one.is_news or not quiet]
-    return [_broken_line(one) for one in told]
-
-
-def _broken_line(broken: BrokenFile) -> str:
-    finding = broken.finding
-    return printable(f"{finding.at}: {finding.message}; {finding.hint}", 2000)
+    told = [one.finding for one in result.broken_files if one.is_news or not quiet]
+    return [printable(str(finding), 2000) for finding in told]
 
 
 def _files_told(result: OrderRun | PromoteRun) -> tuple[str, ...]:

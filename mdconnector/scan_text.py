@@ -83,7 +83,4 @@ def _candidate_lines(candidates: Sequence[VirtualHost]) -> list[str]:
 
 def finding_line(finding: Finding) -> str:
     """Return a finding as one line: severity, place, what is wrong, what to do, code."""
-    place = f"{finding.at}: " if finding.at else ""
-    return printable(
-        f"{finding.severity}: {place}{finding.message}; {finding.hint} [{finding.code}]", 2000
-    )
+    return printable(f"{finding.severity}: {finding} [{finding.code}]", 2000)

@@ -7,6 +7,7 @@ from typing import Any
 
 from mdconnector.certificates import CertificateFacts, InstalledCertificate
 from mdconnector.keys import KeySpec
+from mdconnector.managed_domain import Finding, Severity
 from mdconnector.outcomes.status import (
     DomainStatus,
     Lifetime,
@@ -150,6 +151,9 @@ UNREADABLE = standing(
     detail="not readable by uid 1000; try sudo",
 )
 
+HIDING = Finding(
+    "unclosed-section", Severity.ERROR, "/etc/b.conf:3", "it is not closed", "add </Directory>"
+)
 ALL = StatusResult(
     (
         standing(

@@ -19,7 +19,18 @@ from mdconnector.check import (
 )
 from mdconnector.outcomes.status import DomainStatus, PendingSummary, ServedSummary, StatusResult
 from mdconnector.renewal import State
-from tests.standings import ALL, EC, FAILING, NOW, REFUSED, RSA, STAGED, UNREADABLE, standing
+from tests.standings import (
+    ALL,
+    EC,
+    FAILING,
+    HIDING,
+    NOW,
+    REFUSED,
+    RSA,
+    STAGED,
+    UNREADABLE,
+    standing,
+)
 
 pytestmark = pytest.mark.usefixtures("utc")
 DAY = timedelta(days=1)
@@ -155,6 +166,38 @@ def test_the_summary_counts_and_names_the_worst_and_a_line_follows_for_each() ->
 def test_nothing_managed_is_unknown() -> None:
     assert exit_code(StatusResult((), NOW)) == 3
     assert render_check(StatusResult((), NOW)).startswith("MDCONNECTOR UNKNOWN - no managed domain")
+
+
+def test_a_file_that_may_hide_domains_is_a_warning_though_all_others_are_well() -> None:
+    result = StatusResult((standing("a.example", left=30),), NOW, (HIDING,))
+    assert exit_code(result) == 1
+    summary, line = render_check(result).splitlines()
+    assert summary.startswith(
+        "MDCONNECTOR WARNING - 1 managed domain, and Apache's configuration may hide others; "
+        "/etc/b.conf:3: it is not closed; add </Directory>|domains=1;;;0 ok=1;;;0 warning=0"
+    )
+    assert line == "WARNING /etc/b.conf:3: it is not closed; add </Directory>"
+
+
+def test_a_file_that_may_hide_domains_is_told_beside_worse() -> None:
+    result = StatusResult((standing("a.example", State.EXPIRED, left=0),), NOW, (HIDING,))
+    assert exit_code(result) == 2
+    summary, file, domain = render_check(result).splitlines()
+    assert summary.partition("|")[0] == (
+        "MDCONNECTOR CRITICAL - 1 critical of 1 managed domain, and Apache's configuration "
+        "may hide others; a.example: rsa2048 expired 2026-06-01 12:00 UTC"
+    )
+    assert file.startswith("WARNING /etc/b.conf:3: ")
+    assert domain.startswith("CRITICAL a.example: ")
+
+
+def test_a_file_that_hides_all_domains_is_named() -> None:
+    result = StatusResult((), NOW, (HIDING,))
+    assert exit_code(result) == 3
+    assert render_check(result) == (
+        "MDCONNECTOR UNKNOWN - no managed domain is declared; "
+        "/etc/b.conf:3: it is not closed; add </Directory>\n"
+    )
 
 
 def test_only_performance_data_stands_behind_a_bar() -> None:

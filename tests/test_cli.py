@@ -457,7 +457,8 @@ def test_the_json_of_status_is_as_documented(place: PlainSites) -> None:
     place.run("renew", "--all")
     done = place.run("status", "--json")
     assert done.exit_code == 0
-    assert_well_formed(done.json, "status")
+    assert_well_formed(done.json, "status", "findings")
+    assert [one["code"] for one in done.json["findings"]] == ["unclosed-section"]
     states = {one["name"]: one["state"] for one in done.json["domains"]}
     assert states["live.example.org"] == "valid"
     assert set(states.values()) <= documented_words("status", "state") | {"unknown"}

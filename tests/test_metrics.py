@@ -17,6 +17,7 @@ from tests.standings import (
     ALL,
     EC,
     FAILING,
+    HIDING,
     NOW,
     PENDING,
     SERVED,
@@ -140,6 +141,11 @@ def test_times_are_seconds_and_have_the_labels_name_and_key_spec() -> None:
 )
 def test_the_samples_of_a_domain(domain: DomainStatus, metric: str, value: float) -> None:
     assert samples(domain)[f'domain_{metric}{{name="{domain.name}"}}'] == value
+
+
+def test_errors_that_may_hide_domains_are_counted() -> None:
+    page = render_page(StatusResult((SERVED,), NOW, (HIDING, HIDING)), "1.2.3")
+    assert f"{PREFIX}_configuration_errors 2\n" in page
 
 
 def test_the_state_is_a_label() -> None:

@@ -310,6 +310,7 @@ def test_json_of_a_domain_of_which_little_is_known() -> None:
                 "in_full": None,
             }
         ],
+        "findings": [],
     }
 
 

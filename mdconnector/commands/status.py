@@ -32,7 +32,8 @@ def show_status(configuration: Configuration, names: Sequence[str], now: datetim
         # status tells how things stand, and this is how they stand for each domain
         without = take_stock(None, domains, now, failover=configuration.retry_failover)
         rows = [status_of(one._replace(trouble=error)) for one in without]
-    return StatusResult(most_urgent_first(rows), now)
+    hiding = () if names else configuration.ownerless_errors
+    return StatusResult(most_urgent_first(rows), now, hiding)
 
 
 def _with_what_is_served(

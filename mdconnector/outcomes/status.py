@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mdconnector.certificates import CertificateFacts, InstalledCertificate
+from mdconnector.managed_domain import Finding
 from mdconnector.outcomes import EXIT_DONE
 from mdconnector.renewal import LastError, State
 
@@ -81,6 +82,8 @@ class StatusResult(NamedTuple):
 
     domains: tuple[DomainStatus, ...]
     now: datetime
+    findings: tuple[Finding, ...] = ()
+    """errors in files that may hide managed domains"""
 
     command: Literal["status"] = "status"
 

@@ -378,6 +378,22 @@ def test_an_error_within_a_domain_s_own_lines_is_that_domain_s_failure(
     assert line.startswith(f"{name}: failed: {line_of(file, '<VirtualHost')}: ")
 
 
+def test_status_tells_of_a_file_that_may_hide_domains_and_the_check_warns(
+    place: PlainSites,
+) -> None:
+    assert place.run("status", "--check").exit_code == 0
+    file = place.write("broken", UNCLOSED)
+    done = place.run("status")
+    assert done.exit_code == 0
+    assert done.stderr.startswith(f"{file}:2: <VirtualHost> is not closed")
+    checked = place.run("status", "--check")
+    assert checked.exit_code == 1
+    assert checked.stdout.startswith("MDCONNECTOR WARNING - ")
+    assert f"WARNING {file}:2: <VirtualHost> is not closed" in checked.stdout
+    named = place.run("status", LIVE, "--check")
+    assert (named.exit_code, named.stderr) == (0, ""), "with NAMEs only these are judged"
+
+
 def test_quiet_tells_a_broken_file_when_it_begins_when_it_changes_and_when_it_ends(
     place: PlainSites,
 ) -> None:

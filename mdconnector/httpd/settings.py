@@ -210,8 +210,9 @@ class SettingsReader:
     def _report_unknown(self, directive: Directive) -> None:
         import difflib  # only where somebody has mistyped
 
-        close = difflib.get_close_matches(directive.key, RULES, n=1)
-        hint = f"did you mean {SPELLING[close[0]]}?" if close else "remove the line"
+        known = {**SPELLING, "mdomain": "MDomain"}
+        close = difflib.get_close_matches(directive.key, known, n=1)
+        hint = f"did you mean {known[close[0]]}?" if close else "remove the line"
         message = f"mod_md has no directive {directive.name}"
         self.findings.append(
             Finding("unknown-md-directive", Severity.ERROR, str(directive.at), message, hint)

@@ -579,10 +579,14 @@ def test_equal_static_files_are_no_fault() -> None:
     assert found.faults == ()
 
 
-def test_misspelled_directive_tells_the_right_one() -> None:
-    (finding,) = interpreted("MDContactEmial a@example.org").findings
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [("MDContactEmial a@example.org", "MDContactEmail"), ("MDomian a.example.org", "MDomain")],
+)
+def test_misspelled_directive_tells_the_right_one(line: str, meant: str) -> None:
+    (finding,) = interpreted(line).findings
     assert finding.code == "unknown-md-directive"
-    assert finding.hint == "did you mean MDContactEmail?"
+    assert finding.hint == f"did you mean {meant}?"
 
 
 def test_acme_tls_names_are_those_whose_ssl_vhost_offers_the_protocol() -> None:

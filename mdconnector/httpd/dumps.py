@@ -23,6 +23,8 @@ _ALONE = re.compile(rf"(?P<address>\S+) +{_PLACE}")
 _SHARED = re.compile(r"(?P<address>\S+) +is a NameVirtualHost")
 _NAMED = re.compile(rf" +port (?:\d+|\*) namevhost {_PLACE}")
 _ALIAS = re.compile(r" +(?:wild )?alias (?P<name>.*)")
+_NO_REASON = re.compile(r"AH00014: |AH0055[78]: ")
+"""that the test has failed, which is known, and that this host's name leads nowhere"""
 _SYNTAX_ERROR = re.compile(r"Syntax error on line (\d+) of ([^\n]+?):[ \n]\s*")
 
 
@@ -113,11 +115,11 @@ def _vhost(match: re.Match[str], address: str, *, aliases: tuple[str, ...] | Non
 
 
 def parse_refusal(errors: str) -> Refusal:
-    """Read why httpd refused: the innermost line that it blames, else the last thing it says."""
+    """Read why httpd refused: the innermost line that it blames, else all its reasons."""
     chain = list(_SYNTAX_ERROR.finditer(errors))
     if chain:
         innermost = chain[-1]
         message = errors[innermost.end() :].partition("\n")[0]
         return Refusal(message, f"{innermost[2]}:{innermost[1]}")
-    said = [line for line in errors.splitlines() if line and "AH00014" not in line]
-    return Refusal(said[-1] if said else "it says nothing", None)
+    said = [line for line in errors.splitlines() if line and not _NO_REASON.search(line)]
+    return Refusal("; ".join(said) or "it says nothing", None)

@@ -82,9 +82,8 @@ def config_test(running: RunningHttpd, *, limit_seconds: float = CONFIG_TEST_SEC
     if finished.exit_code is None:
         return ConfigTest(ok=False, output=f"no answer within {limit_seconds:.0f} s")
     refusal = parse_refusal(finished.output)
-    if refusal.at is None:
-        return ConfigTest(ok=False, output=printable(finished.output))
-    return ConfigTest(ok=False, output=printable(refusal.message), at=printable(refusal.at))
+    at = None if refusal.at is None else printable(refusal.at)
+    return ConfigTest(ok=False, output=printable(refusal.message), at=at)
 
 
 def is_idle_now(running: RunningHttpd) -> bool:

@@ -135,6 +135,17 @@ def test_both_dumps_may_stand_in_one_text() -> None:
             "AH02297: Cannot access directory '/none/'\nAH00014: Configuration check failed\n",
             Refusal("AH02297: Cannot access directory '/none/'", None),
         ),
+        (
+            (
+                "AH00558: apache2: Could not reliably determine the server's fully qualified name\n"
+                "AH02291: Cannot access directory '/a/'\n\nAH02297: Cannot access directory '/b/'\n"
+            ),
+            Refusal(
+                "AH02291: Cannot access directory '/a/'; AH02297: Cannot access directory '/b/'",
+                None,
+            ),
+        ),
+        ("AH00014: Configuration check failed\n", Refusal("it says nothing", None)),
         ("", Refusal("it says nothing", None)),
     ],
 )

@@ -140,7 +140,7 @@ def test_open_files_of_ours_are_closed_in_the_command(tmp_path: Path) -> None:
         pytest.param("/usr", "it is not a file", id="folder"),
         pytest.param("/dev/null", "it is not a file", id="device"),
         pytest.param("/etc/passwd", "Permission denied", id="not executable"),
-        pytest.param("/etc/passwd\0x", "embedded null byte", id="nul"),
+        pytest.param("/etc/passwd\0x", "embedded null", id="nul"),
     ],
 )
 def test_what_cannot_be_run_is_told_apart_from_a_failure(line: str, reason: str) -> None:

@@ -45,6 +45,8 @@ class Load:
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._tls = ssl.create_default_context(cadata=roots_pem)
+        # Python 3.13 asks for key identifiers, which the sets of these trials do without
+        self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
         self._threads = [threading.Thread(target=self._ask_on) for _ in range(CLIENTS)]
 
     def allow(self, sets: dict[str, Credential]) -> None:

@@ -114,7 +114,7 @@ def _level(result: StatusResult, verdicts: Iterable[Verdict]) -> Level:
 
 def render_check(result: StatusResult) -> str:
     """Return the text of `status --check`: summary and performance data, then what is not well."""
-    hiding = [_plain(str(finding)) for finding in result.findings]
+    hiding = [_plain(f"{finding}; {finding.hint}") for finding in result.findings]
     if not result.domains:
         return unknown_line("; ".join(["no managed domain is declared", *(hiding or [_SEE_SCAN])]))
     verdicts = [(domain, judge(domain, result.now)) for domain in result.domains]

@@ -53,8 +53,7 @@ class Finding(NamedTuple):
     domain: str | None = None
 
     def __str__(self) -> str:
-        place = f"{self.at}: " if self.at else ""
-        return f"{place}{self.message}; {self.hint}"
+        return f"{self.at}: {self.message}" if self.at else self.message
 
 
 _DURATION = re.compile(r"([+-]?\d+)\s*([A-Za-z]*)")

@@ -172,10 +172,7 @@ def _revocation(certificate: InstalledCertificate) -> str:
 
 
 def _fault_of(domain: ManagedDomain) -> str:
-    if not domain.faults:
-        return ""
-    first = domain.faults[0]
-    return f"{first.at}: {first.message}" if first.at else first.message
+    return str(domain.faults[0]) if domain.faults else ""
 
 
 def _fault_in(certificate: InstalledCertificate) -> str:

@@ -208,10 +208,7 @@ def _backing_off(stock: Stock, decision: BackingOff) -> OrderOutcome:
 
 def _faulty(stock: Stock, faults: tuple[Finding, ...]) -> OrderOutcome:
     first = faults[0]
-    place = f"{first.at}: " if first.at else ""
-    error = LastError(
-        "configuration", printable(f"{place}{first.message}", 1000), first.hint, stock.now
-    )
+    error = LastError("configuration", printable(str(first), 1000), first.hint, stock.now)
     return _failed(stock, error)
 
 

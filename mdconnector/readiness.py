@@ -103,8 +103,7 @@ def _deadly_finding(configuration: Configuration) -> HttpdError | None:
     finding = next((one for one in deadly if one.domain not in unread), None)
     if finding is None:
         return None
-    place = f"{finding.at}: " if finding.at else ""
-    return HttpdError(f"{place}{finding.message}; a reload would end Apache", hint=finding.hint)
+    return HttpdError(f"{finding}; a reload would end Apache", hint=finding.hint)
 
 
 def _broken_pair(

@@ -58,7 +58,8 @@ def render_failures(result: Result, style: Style) -> str:
         case "scan":
             return ""
         case "status":
-            return _joined(printable(str(finding), 2000) for finding in result.findings)
+            told = (f"{finding}; {finding.hint}" for finding in result.findings)
+            return _joined(printable(line, 2000) for line in told)
         case _:
             from mdconnector.run_text import failure_lines
 

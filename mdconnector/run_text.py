@@ -108,7 +108,7 @@ def _order_failures(result: OrderRun, *, quiet: bool) -> list[str]:
 def _broken(result: OrderRun | PromoteRun, *, quiet: bool) -> list[str]:
     """Return the errors in files that are no domain's own, a line each."""
     told = [one.finding for one in result.broken_files if one.is_news or not quiet]
-    return [printable(str(finding), 2000) for finding in told]
+    return [printable(f"{finding}; {finding.hint}", 2000) for finding in told]
 
 
 def _files_told(result: OrderRun | PromoteRun) -> tuple[str, ...]:

@@ -83,4 +83,4 @@ def _candidate_lines(candidates: Sequence[VirtualHost]) -> list[str]:
 
 def finding_line(finding: Finding) -> str:
     """Return a finding as one line: severity, place, what is wrong, what to do, code."""
-    return printable(f"{finding.severity}: {finding} [{finding.code}]", 2000)
+    return printable(f"{finding.severity}: {finding}; {finding.hint} [{finding.code}]", 2000)

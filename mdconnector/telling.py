@@ -65,7 +65,7 @@ def _tell_files(
     """Return the errors, those of one file told together or not at all, and what was mended."""
     keys: dict[str, str] = {}
     for error in errors:
-        keys[_file_of(error)] = f"{keys.get(_file_of(error), '')}{error.at}: {error.message}\n"
+        keys[_file_of(error)] = f"{keys.get(_file_of(error), '')}{error}\n"
     is_news = {file: tellings.is_news(About.FILES, file, key, now) for file, key in keys.items()}
     ended = tellings.forget(About.FILES, lambda file: file not in keys)
     return (

@@ -626,5 +626,5 @@ def _unknown(configuration: Configuration, name: str) -> UsageError:
     else:
         hint = "no managed domain is configured; `mdconnector scan` shows what could be one"
     for error in configuration.ownerless_errors[:1]:
-        hint += f"; it may be hidden by {error.at}: {error.message}"
+        hint += f"; it may be hidden by {error}"
     return UsageError(f"there is no managed domain '{printable(name)}'", hint=hint)

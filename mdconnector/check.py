@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from enum import IntEnum
+from itertools import chain, islice
 from typing import NamedTuple
 
 from mdconnector.outcomes.status import DomainStatus, StatusResult
@@ -20,7 +21,7 @@ from mdconnector.stock import local_time
 
 PATIENCE = timedelta(days=1)
 """how long a domain may fail, an order be open, or a set be staged"""
-SHOWN_DOMAINS = 100
+SHOWN_LINES = 100
 """more lines than that no monitoring shows; the counts tell of the others"""
 _SEE_SCAN = "see 'mdconnector scan'"
 
@@ -122,17 +123,21 @@ def render_check(result: StatusResult) -> str:
     counts = Counter(verdict.level for _, verdict in verdicts)
     summary = _summary(level, counts, verdicts, hiding, result.now)
     lines = [f"{summary}|{_performance(counts, result)}"]
-    lines += [f"{Level.WARNING.name} {line}" for line in hiding[:SHOWN_DOMAINS]]
     bad = sorted(
         ((domain, verdict) for domain, verdict in verdicts if verdict.level is not Level.OK),
         key=lambda one: _BY_WEIGHT.index(one[1].level),
     )
-    lines += [
-        f"{verdict.level.name} {domain.name}: {_plain('; '.join(verdict.reasons))}"
-        for domain, verdict in bad[:SHOWN_DOMAINS]
-    ]
-    if len(bad) > SHOWN_DOMAINS:
-        lines.append(f"and {len(bad) - SHOWN_DOMAINS} more; see 'mdconnector status'")
+    told = chain(
+        (f"{Level.WARNING.name} {line}" for line in hiding),
+        (
+            f"{verdict.level.name} {domain.name}: {_plain('; '.join(verdict.reasons))}"
+            for domain, verdict in bad
+        ),
+    )
+    lines += islice(told, SHOWN_LINES)
+    more = len(hiding) + len(bad) - SHOWN_LINES
+    if more > 0:
+        lines.append(f"and {more} more; see 'mdconnector status'")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -156,12 +161,12 @@ def _summary(
     subject = f"{', '.join(told)} of {total}" if told else total
     if hiding:
         subject += ", and Apache's configuration may hide others"
-    first = [
+    reasons = (
         _plain(f"{domain.name}: {verdict.reasons[0]}")
         for domain, verdict in verdicts
         if verdict.level is level
-    ]
-    return f"{head}{subject}; {(first or hiding)[0]}"
+    )
+    return f"{head}{subject}; {next(chain(reasons, hiding))}"
 
 
 def _next_end(domains: Iterable[DomainStatus], now: datetime) -> str:

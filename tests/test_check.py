@@ -9,7 +9,7 @@ import pytest
 
 from mdconnector.certificates import InstalledCertificate
 from mdconnector.check import (
-    SHOWN_DOMAINS,
+    SHOWN_LINES,
     Level,
     exit_code,
     judge,
@@ -215,11 +215,19 @@ def test_performance_data_is_of_the_form_that_plug_ins_have() -> None:
 
 
 def test_ten_thousand_bad_domains_are_not_ten_thousand_lines() -> None:
-    many = tuple(standing(f"{n}.example", State.EXPIRED, left=-1) for n in range(SHOWN_DOMAINS + 7))
+    many = tuple(standing(f"{n}.example", State.EXPIRED, left=-1) for n in range(SHOWN_LINES + 7))
     lines = render_check(StatusResult(many, NOW)).splitlines()
-    assert len(lines) == 1 + SHOWN_DOMAINS + 1
+    assert len(lines) == 1 + SHOWN_LINES + 1
     assert lines[-1].startswith("and 7 more")
-    assert SHOWN_DOMAINS == 100
+    assert SHOWN_LINES == 100
+
+
+def test_lines_that_are_not_shown_are_counted_whatever_they_tell_of() -> None:
+    bad = standing(state=State.EXPIRED, left=-1)
+    files = (HIDING,) * (SHOWN_LINES + 4)
+    lines = render_check(StatusResult((bad,), NOW, files)).splitlines()
+    assert len(lines) == 1 + SHOWN_LINES + 1
+    assert lines[-1].startswith("and 5 more")
 
 
 # --- every word ----------------------------------------------------------------------------------
@@ -300,7 +308,7 @@ def test_a_check_that_could_not_be_made_is_one_line() -> None:
 
 
 def test_as_many_domains_as_are_shown_need_no_more_line() -> None:
-    many = [standing(f"{n}.example", State.EXPIRED, left=-1) for n in range(SHOWN_DOMAINS)]
+    many = [standing(f"{n}.example", State.EXPIRED, left=-1) for n in range(SHOWN_LINES)]
     lines = check_of(*many)
     assert lines[-1].startswith("CRITICAL 99.example: ")
     assert check_of(*many, standing("z.example", State.EXPIRED, left=-1))[-1] == (

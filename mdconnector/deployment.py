@@ -27,6 +27,7 @@ from mdconnector.httpd import process, reloading
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.process import RunningHttpd
 from mdconnector.httpd.programs import split_command
+from mdconnector.httpd.reloading import ReloadOutcome
 from mdconnector.managed_domain import ManagedDomain
 from mdconnector.notifications import INSTALLED, Notifier, Programs
 from mdconnector.outcomes.promote import Promoted, PromoteRun, PromotionOutcome, Reload, Served
@@ -336,12 +337,12 @@ class _Deployment:
         self._say(names, "Apache is reloaded")
         result = reloading.reload(self._running, command=self._wish.command)
         match result.outcome:
-            case reloading.ReloadOutcome.NOT_RUNNING | reloading.ReloadOutcome.STOPPED:
+            case ReloadOutcome.NOT_RUNNING | ReloadOutcome.STOPPED:
                 self._forget_pending(live)
                 return PromoteRun(tuple(outcomes.values()), Reload.NOT_RUNNING, by_name=False)
-            case reloading.ReloadOutcome.COMMAND_FAILED:
+            case ReloadOutcome.COMMAND_FAILED:
                 return self._not_reloaded(outcomes, live, result.detail)
-            case reloading.ReloadOutcome.DIED | reloading.ReloadOutcome.TIMED_OUT:
+            case ReloadOutcome.DIED | ReloadOutcome.TIMED_OUT:
                 return self._roll_back(outcomes, promoted, result.outcome, result.detail)
         self._say(names, "asking Apache what it serves")
         comparisons = self._witness.compare(live, before)
@@ -352,7 +353,7 @@ class _Deployment:
         if harmed and promoted:
             where = ", ".join(str(one) for name in harmed for one in comparisons[name].harmed)
             why = f"after the reload {where} completes no handshake any more"
-            return self._roll_back(outcomes, promoted, reloading.ReloadOutcome.RELOADED, why)
+            return self._roll_back(outcomes, promoted, ReloadOutcome.RELOADED, why)
         for target in live:
             outcomes[target.name] = self._judged(
                 target, outcomes.get(target.name), comparisons[target.name]
@@ -381,14 +382,14 @@ class _Deployment:
         self,
         outcomes: dict[str, PromotionOutcome],
         promoted: dict[str, promotion.Swapped],
-        ended: reloading.ReloadOutcome,
+        ended: ReloadOutcome,
         why: str,
     ) -> PromoteRun:
         """Put the sets of this run back, and start the httpd that this reload has ended."""
         now = self._clock()
         problems = promotion.put_back(self._store, promoted.values(), reason=why, now=now)
         repairs = []
-        if ended is reloading.ReloadOutcome.DIED and self._running is not None:
+        if ended is ReloadOutcome.DIED and self._running is not None:
             repairs.append(_start_again(self._running))
         else:
             self._reload_again()

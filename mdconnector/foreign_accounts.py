@@ -125,10 +125,8 @@ def _read(path: Path, max_bytes: int) -> tuple[bytes, os.stat_result]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise UsageError(
-            f"there is no {printable(str(path), 500)}",
-            hint=_WHAT_TO_NAME,
-        ) from error
+        what = f"there is no {printable(str(path), 500)}"
+        raise UsageError(what, hint=_WHAT_TO_NAME) from error
     except OSError as error:
         raise store_error(error, str(path), "cannot be read") from error
     try:

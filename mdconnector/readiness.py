@@ -15,11 +15,10 @@ from pathlib import Path
 
 from mdconnector.certificates import Credential, chain_to_pem
 from mdconnector.errors import HttpdError
-from mdconnector.httpd import process
 from mdconnector.httpd.configuration import Configuration
 from mdconnector.httpd.doctor import vhosts_without_certificate
 from mdconnector.httpd.pairs import check_httpd_pairs
-from mdconnector.httpd.process import RunningHttpd
+from mdconnector.httpd.process import RunningHttpd, arguments_that_count
 from mdconnector.keys import key_to_pem
 
 MAX_CONFIGURED_FILE_BYTES = 4 * 1024 * 1024
@@ -57,7 +56,7 @@ def _other_file(configuration: Configuration, running: RunningHttpd) -> HttpdErr
 
 def _main_file_of(running: RunningHttpd) -> Path | None:
     """Return the file that a running httpd was told to read; None: its built-in one."""
-    words = process.arguments_that_count(running)
+    words = arguments_that_count(running)
     options = dict(zip(words[::2], words[1::2], strict=True))
     if "-f" not in options:
         return None

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -439,8 +439,25 @@ def test_asking_ends_at_the_limit_where_the_old_one_stays(hosts: Hosts) -> None:
     assert compare([endpoint], before={}, after=answers, expected={"another"}).served is Served.OLD
 
 
+def test_two_endpoints_are_asked_at_the_same_time() -> None:
+    met = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(TimeoutError), listener, listener.accept()[0], listener.accept()[0]:
+            met.set()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(5)
+    one = Endpoint("127.0.0.1", listener.getsockname()[1], NAME, "shop.conf:7")
+    server = threading.Thread(target=serve, args=(listener,))
+    server.start()
+    ask([one, one._replace(at="shop.conf:9")], limit_seconds=10)
+    server.join()
+    assert met.is_set(), "both were connected before either was answered"
+
+
 @pytest.mark.apache
-def test_many_endpoints_are_asked_side_by_side(hosts: Hosts) -> None:
+def test_many_endpoints_are_each_answered(hosts: Hosts) -> None:
     endpoints = [hosts.at(hosts.both)._replace(at=f"shop.conf:{line}") for line in range(50)]
 
     answers = ask(endpoints)
